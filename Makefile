@@ -45,7 +45,7 @@ lint: setup
 	@$(GI) schema docs --check
 
 bench: setup
-	@$(VENV)/bin/python -m tools.bench $(BENCH)
+	@$(VENV)/bin/python tools/bench.py $(BENCH)
 
 # The generated files: the chart's schema, its README.
 bundle: setup

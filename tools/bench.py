@@ -1,7 +1,7 @@
 """Benchmarks, as JSON: `python tools/bench.py [--only render,validate,cluster] [--sizes 1,10,…] [--runs N]`.
 
-Every ratio is of medians measured side by side, in turn, in one run, so that a machine whose speed drifts or that is shared
-changes both sides alike. Seconds are wall time of whole processes.
+Every ratio is of medians measured side by side, in turn, in one run: where a machine's speed drifts, both sides change
+alike. Seconds are wall time of whole processes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import yaml
 from gpu_inference.cluster.binaries import find_or_build
 from gpu_inference.cluster.embedded import EmbeddedCluster
 from gpu_inference.errors import UserError
-from gpu_inference.helm import Helm
+from gpu_inference.helm import Helm, find_helm
 from gpu_inference.paths import CHART, VALUES
 
 KUBERNETES = "1.36.0"
@@ -162,8 +162,8 @@ def bench_cluster(runs: int) -> dict:
         with EmbeddedCluster(f"bench-{os.getpid()}-{i}") as cluster:
             starts.append(time.perf_counter() - begin)
             begin = time.perf_counter()
-            Helm(kubeconfig=cluster.kubeconfig).install(
-                "llm", layers=[VALUES / "prod.yaml", VALUES / "demo.yaml"], namespace="default", wait=True
+            Helm(find_helm(), kubeconfig=cluster.kubeconfig).install(
+                "llm", CHART, layers=[VALUES / "prod.yaml", VALUES / "demo.yaml"], namespace="default", wait=True
             )
             installs.append(time.perf_counter() - begin)
     return {

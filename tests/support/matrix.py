@@ -1,0 +1,85 @@
+"""The render matrix: every values file, and every runtime x accelerator x cloud with generated models."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gpu_inference.paths import CHART, VALUES
+
+from .render import as_layer, load_yaml, render
+
+OVERLAYS = {"demo": "prod"}  # an overlay is no release of its own: overlay -> the values file it goes over
+
+SCENARIOS = sorted(p.stem for p in VALUES.glob("*.yaml"))
+RUNTIMES = sorted(p.stem for p in (CHART / "runtimes").glob("*.yaml"))
+ACCELERATORS = sorted(p.stem for p in (CHART / "accelerators").glob("*.yaml"))
+CLOUDS = sorted(p.stem for p in (CHART / "clouds").glob("*.yaml"))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One set of values; prints as its id."""
+
+    id: str
+    layers: tuple[Path, ...] = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.id
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """What Helm 4 renders; that Helm 3 renders the same is a test of its own."""
+        return render(layers=self.layers)
+
+
+def scenario(name: str) -> Case:
+    """A file of values/, with what it goes over."""
+    base = [OVERLAYS[name]] if name in OVERLAYS else []
+    return Case(name, tuple(VALUES / f"{stem}.yaml" for stem in [*base, name]))
+
+
+def minimal_model(runtime: str, accelerator: str) -> dict[str, Any]:
+    """The least a model must say."""
+    return {
+        "runtime": runtime,
+        "model": {"source": "pvc://models/served", "servedName": "served"},
+        "accelerator": {"type": accelerator},
+    }
+
+
+def rich_model(runtime: str, accelerator: str) -> dict[str, Any]:
+    """A model that uses what the API offers: several GPUs, spot, autoscaling, own times."""
+    return {
+        **minimal_model(runtime, accelerator),
+        "accelerator": {"type": accelerator, "count": 2},
+        "parallelism": {"tensor": 2},
+        "capacity": "spot",
+        "autoscaling": {"enabled": True, "minReplicas": 2, "maxReplicas": 6, "target": {"requestsInFlight": 5}},
+        "rollout": {"spareGPU": False},
+        "startup": {"loadSeconds": 333},
+        "drain": {"preStopSeconds": 3, "requestSeconds": 4},
+        "env": {"EXTRA": "1"},
+        "extraArgs": ["--extra"],
+    }
+
+
+@functools.cache
+def matrix(cloud: str) -> Case:
+    """Every runtime on every accelerator of the cloud, minimal and rich, as the models of one release."""
+    label = load_yaml(CHART / "clouds" / f"{cloud}.yaml")["productLabel"]
+    models = {}
+    for accelerator in ACCELERATORS:
+        if label not in load_yaml(CHART / "accelerators" / f"{accelerator}.yaml")["nodeLabels"]:
+            continue  # the cloud has no such GPU: refused, in test_errors
+        for runtime in RUNTIMES:
+            models[f"{runtime}-{accelerator}"] = minimal_model(runtime, accelerator)
+            models[f"{runtime}-{accelerator}-rich"] = rich_model(runtime, accelerator)
+    return Case(f"matrix-{cloud}", (as_layer({"cloud": cloud, "models": models}),))
+
+
+def cases() -> list[Case]:
+    """Every values set the properties are checked on."""
+    return [*map(scenario, SCENARIOS), *map(matrix, CLOUDS)]

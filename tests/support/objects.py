@@ -1,0 +1,85 @@
+"""Selectors over rendered objects: plain functions, so a test reads as what it claims."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+Object = dict[str, Any]
+
+MODEL_LABEL = "gpu-inference.io/model"
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
+
+
+def name(obj: Object) -> str:
+    """Kind/name, for messages."""
+    return f"{obj['kind']}/{obj['metadata']['name']}"
+
+
+def is_hook(obj: Object) -> bool:
+    """True for objects Helm runs beside the release (tests)."""
+    return "helm.sh/hook" in obj["metadata"].get("annotations", {})
+
+
+def of_kind(objects: list[Object], *kinds: str, hooks: bool = False) -> list[Object]:
+    """The release's objects of these kinds; hooks are left out unless asked for."""
+    return [o for o in objects if o["kind"] in kinds and (hooks or not is_hook(o))]
+
+
+def model_of(obj: Object) -> str | None:
+    """The model an object belongs to."""
+    return obj["metadata"].get("labels", {}).get(MODEL_LABEL)
+
+
+def one(objects: list[Object], kind: str, model: str | None = None) -> Object:
+    """The only object of a kind (and model)."""
+    found = [o for o in of_kind(objects, kind) if model is None or model_of(o) == model]
+    assert len(found) == 1, f"{len(found)} {kind} of {model}: {[name(o) for o in found]}"
+    return found[0]
+
+
+def maybe(objects: list[Object], kind: str, model: str) -> Object | None:
+    """The object of a kind and model, or None; more than one is an error."""
+    found = [o for o in of_kind(objects, kind) if model_of(o) == model]
+    assert len(found) <= 1, [name(o) for o in found]
+    return found[0] if found else None
+
+
+def pod_templates(objects: list[Object]) -> list[tuple[str, Object]]:
+    """(Kind/name, pod template) of everything that makes pods, test hooks included."""
+    found = []
+    for obj in objects:
+        if obj["kind"] in WORKLOADS:
+            found.append((name(obj), obj["spec"]["template"]))
+        elif obj["kind"] == "CronJob":
+            found.append((name(obj), obj["spec"]["jobTemplate"]["spec"]["template"]))
+        elif obj["kind"] == "Pod":
+            found.append((name(obj), obj))
+    return found
+
+
+def containers(pod: Object) -> list[Object]:
+    """Every container of a pod template, init containers included."""
+    spec = pod["spec"]
+    return [*spec.get("initContainers", []), *spec["containers"]]
+
+
+def server(deployment: Object) -> Object:
+    """The container that serves: the first, by Kubernetes' convention the default one."""
+    return deployment["spec"]["template"]["spec"]["containers"][0]
+
+
+def env_of(container: Object) -> dict[str, Object]:
+    """Environment by name; the whole entry, since it may come from a Secret."""
+    return {e["name"]: e for e in container.get("env", [])}
+
+
+def walk(value: Any, path: str = "$") -> Iterator[tuple[str, Any]]:
+    """(JSON path, value) of every node, containers first."""
+    yield path, value
+    if isinstance(value, dict):
+        for k, v in value.items():
+            yield from walk(v, f"{path}.{k}")
+    elif isinstance(value, list):
+        for i, v in enumerate(value):
+            yield from walk(v, f"{path}[{i}]")

@@ -1,6 +1,7 @@
 """The command line: finds the verb, imports its module, and turns a UserError into two lines on stderr.
 
-A verb's module has `add_arguments(parser)` and `run(args) -> int` (0 fine, 1 findings, 2 usage) and is imported only when it is used.
+A verb's module has `add_arguments(parser)` and `run(args) -> int` (0 fine, 1 findings, 2 usage) and is imported only
+when it is used.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from gpu_inference.errors import UserError
 
 VERBS = {
     "validate": ("gpu_inference.validate.command", "check values files as Helm will see them"),
-    "schema": ("gpu_inference.schema.command", "build the chart's schema, its documentation and what is generated from presets"),
+    "schema": (
+        "gpu_inference.schema.command",
+        "build the chart's schema, its documentation and what is generated from presets",
+    ),
     "resolve": ("gpu_inference.resolve", "print what each model becomes after defaults and presets"),
     "cluster": ("gpu_inference.cluster.command", "start, look at and stop a cluster to try the chart on"),
     "twin": ("gpu_inference.twin.command", "emulate the runtimes' HTTP contracts for the pods of a cluster"),
@@ -45,7 +49,9 @@ def build_parser(argv: Sequence[str]) -> tuple[argparse.ArgumentParser, ModuleTy
     chosen = next((word for word in argv if not word.startswith("-")), None)
     module = None
     for name, (path, summary) in VERBS.items():
-        verb = verbs.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False)
+        verb = verbs.add_parser(
+            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
+        )
         if name == chosen:
             module = importlib.import_module(path)
             module.add_arguments(verb)

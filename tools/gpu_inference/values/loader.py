@@ -1,13 +1,16 @@
-"""Reads a values file as Helm reads it and keeps every position; what is wrong with the text becomes a Problem, never an exception.
+"""Reads a values file as Helm reads it and keeps every position; what is wrong with the text becomes a Problem, never
+an exception.
 
-Helm decodes with go.yaml.in/yaml v2.4.4 (decode.go): merge keys are applied where they stand, a later duplicate wins, only the first document
-counts (Helm 3; Helm 4 merges all documents, so a second one is a problem here), keys that are no strings become strings.
+Helm decodes with go.yaml.in/yaml v2.4.4 (decode.go): merge keys are applied where they stand, a later duplicate wins,
+only the first document counts (Helm 3; Helm 4 merges all documents, so a second one is a problem here), keys that are
+no strings become strings.
 """
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any
@@ -15,7 +18,7 @@ from typing import Any
 import yaml
 
 from gpu_inference.errors import UserError
-from gpu_inference.values.scalars import Scalar, ScalarError, resolve
+from gpu_inference.values.scalars import Scalar, ScalarError, resolve, resolve_key
 from gpu_inference.values.tree import Path, Position, Tree
 
 # Values nest ten levels deep, and libyaml gives up at 1000 by exhausting the stack of whatever walks the result.
@@ -23,7 +26,8 @@ MAX_DEPTH = 100
 # Nodes a document may expand to through aliases.
 MAX_NODES = 100_000
 
-# C0 controls except tab, newline and carriage return, and the other characters YAML forbids: libyaml names them without a position.
+# C0 controls except tab, newline and carriage return, and the other characters YAML forbids: libyaml names them
+# without a position.
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -55,7 +59,9 @@ def load(path: FilePath) -> Document:
         return parse(path.read_bytes(), str(path))
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(f"cannot read {path}: {reason}", fix="name a values file that exists and can be read") from error
+        raise UserError(
+            f"cannot read {path}: {reason}", fix="name a values file that exists and can be read"
+        ) from error
 
 
 def parse(content: bytes, file: str) -> Document:
@@ -73,7 +79,8 @@ class _Failure(Exception):
 
 @dataclass(slots=True)
 class _Node:
-    """A node before aliases and merge keys are resolved. `content` is a scalar's text, an alias's target or the children."""
+    """A node before aliases and merge keys are resolved. `content` is a scalar's text, an alias's target or the
+    children."""
 
     kind: str
     event: Any
@@ -109,11 +116,21 @@ class _Parser:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             before = content[: error.start].decode("utf-8-sig")
-            raise self._fail("encoding", f"byte 0x{content[error.start]:02x} is not UTF-8", "save the file as UTF-8", self._end(before)) from error
+            raise self._fail(
+                "encoding",
+                f"byte 0x{content[error.start]:02x} is not UTF-8",
+                "save the file as UTF-8",
+                self._end(before),
+            ) from error
         bad = _UNPRINTABLE.search(text)
         if bad:
             message = f"control character U+{ord(bad.group()):04X} is not allowed in YAML"
-            raise self._fail("encoding", message, "remove it, or write it as an escape in double quotes", self._end(text[: bad.start()]))
+            raise self._fail(
+                "encoding",
+                message,
+                "remove it, or write it as an escape in double quotes",
+                self._end(text[: bad.start()]),
+            )
         return text
 
     def _end(self, text: str) -> Position:
@@ -122,7 +139,8 @@ class _Parser:
     # Parsing: events to nodes -----------------------------------------------------------------------------------
 
     def _compose(self, text: str) -> _Node | None:
-        """The node of the first document. libyaml's events carry what goyaml's decoder looks at: tag, implicit and position."""
+        """The node of the first document. libyaml's events carry what goyaml's decoder looks at: tag, implicit and
+        position."""
         roots: list[_Node] = []
         open_nodes: list[_Node] = []
         anchors: dict[str, _Node] = {}
@@ -130,6 +148,10 @@ class _Parser:
             for event in yaml.parse(text, Loader=yaml.CSafeLoader):
                 if isinstance(event, yaml.DocumentStartEvent):
                     anchors = {}
+                    if event.version not in (None, (1, 1)):
+                        raise self._fail(
+                            "syntax", "Helm reads YAML 1.1 only", "remove the %YAML line", self._at(event.start_mark)
+                        )
                 elif isinstance(event, yaml.CollectionEndEvent):
                     open_nodes.pop()
                 elif isinstance(event, yaml.NodeEvent):
@@ -138,18 +160,30 @@ class _Parser:
                     if node.kind in ("map", "list"):
                         open_nodes.append(node)
                     if len(open_nodes) > MAX_DEPTH:
-                        raise self._fail("depth", f"nested deeper than {MAX_DEPTH} levels", "flatten the values", self._at(event.start_mark))
+                        raise self._fail(
+                            "depth",
+                            f"nested deeper than {MAX_DEPTH} levels",
+                            "flatten the values",
+                            self._at(event.start_mark),
+                        )
         except yaml.MarkedYAMLError as error:
             raise self._syntax(error) from error
         except yaml.YAMLError as error:
-            raise self._fail("syntax", str(error).splitlines()[0], "correct the YAML", Position(self.file, 1, 1)) from error
+            raise self._fail(
+                "syntax", str(error).splitlines()[0], "correct the YAML", Position(self.file, 1, 1)
+            ) from error
         self._check_rest(roots)
         return roots[0] if roots else None
 
     def _node(self, event: Any, anchors: dict[str, _Node]) -> _Node:
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in anchors:
-                raise self._fail("alias", f"no anchor `&{event.anchor}` before this alias", "define the anchor first", self._at(event.start_mark))
+                raise self._fail(
+                    "alias",
+                    f"no anchor `&{event.anchor}` before this alias",
+                    "define the anchor first",
+                    self._at(event.start_mark),
+                )
             return _Node("alias", event, anchors[event.anchor])
         if isinstance(event, yaml.ScalarEvent):
             node = _Node("scalar", event, event.value)
@@ -164,7 +198,12 @@ class _Parser:
         at = self._at(mark) if mark else Position(self.file, 1, 1)
         problem = error.problem or "not YAML"
         if "\\t" in problem or "that cannot start any token" in problem:
-            return self._fail("syntax", f"{problem} (a tab, or a reserved character such as @ or `)", "indent with spaces; quote the value", at)
+            return self._fail(
+                "syntax",
+                f"{problem} (a tab, or a reserved character such as @ or `)",
+                "indent with spaces; quote the value",
+                at,
+            )
         context = f" {error.context}" if error.context else ""
         return self._fail("syntax", f"{problem}{context}", "check indentation, colons and quotes at this place", at)
 
@@ -172,7 +211,9 @@ class _Parser:
         extra = next((node for node in roots[1:] if not self._is_empty(node)), None)
         if extra:
             message = "a second document: Helm 3 ignores it, Helm 4 merges it"
-            self.problems.append(Problem("documents", message, "keep one document in a values file", self._at(extra.event.start_mark)))
+            self.problems.append(
+                Problem("documents", message, "keep one document in a values file", self._at(extra.event.start_mark))
+            )
 
     def _is_empty(self, node: _Node) -> bool:
         return node.kind == "scalar" and node.event.implicit[0] and self._scalar(node, ()) is None
@@ -184,14 +225,18 @@ class _Parser:
         if tree.value is None:
             return replace(tree, value={})
         if not isinstance(tree.value, dict):
-            raise self._fail("type", "a values file is a map of keys to values", "write `key: value` lines at the top level", tree.at)
+            raise self._fail(
+                "type", "a values file is a map of keys to values", "write `key: value` lines at the top level", tree.at
+            )
         return tree
 
     def _tree(self, node: _Node, path: Path, aliases: frozenset[int]) -> Tree:
         self.count += 1
         at = self._at(node.event.start_mark)
         if self.count > MAX_NODES:
-            raise self._fail("alias", f"expands to more than {MAX_NODES} values", "use fewer aliases of aliases", at, path)
+            raise self._fail(
+                "alias", f"expands to more than {MAX_NODES} values", "use fewer aliases of aliases", at, path
+            )
         if node.kind == "alias":
             if id(node.content) in aliases or len(aliases) > MAX_DEPTH:
                 raise self._fail("alias", f"anchor `{node.event.anchor}` contains itself", "break the circle", at, path)
@@ -202,11 +247,13 @@ class _Parser:
             return Tree([self._tree(child, (*path, index), aliases) for index, child in enumerate(node.content)], at)
         return Tree(self._map(node, path, aliases), at)
 
-    def _scalar(self, node: _Node, path: Path) -> Scalar:
+    def _scalar(self, node: _Node, path: Path, meaning: Callable[[str, str | None, bool], Scalar] = resolve) -> Scalar:
         try:
-            return resolve(node.content, node.event.tag, node.event.implicit[0])
+            return meaning(node.content, node.event.tag, node.event.implicit[0])
         except ScalarError as error:
-            raise self._fail("scalar", str(error), "quote it if it is text", self._at(node.event.start_mark), path) from error
+            raise self._fail(
+                "scalar", str(error), "quote it if it is text", self._at(node.event.start_mark), path
+            ) from error
 
     def _map(self, node: _Node, path: Path, aliases: frozenset[int]) -> dict[str, Tree]:
         result: dict[str, Tree] = {}
@@ -228,24 +275,31 @@ class _Parser:
         target = node.content if node.kind == "alias" else node
         if target.kind != "scalar":
             raise self._fail("key", "a map or list cannot be a key", "use a plain word as the key", at, path)
-        value = self._scalar(target, path)
+        value = self._scalar(target, path, resolve_key)
         if value is None:
             raise self._fail("key", "the key is null, which Helm refuses", "quote the key", at, path)
         if isinstance(value, str):
             return value
-        key = str(value).lower() if isinstance(value, bool) else _number_key(value)
-        if key == target.content:
+        # sigs.k8s.io/yaml makes `true` of `on`, rewrites floats and refuses huge integers; a plain integer stays as
+        # it is.
+        key = str(value).lower() if isinstance(value, bool) else target.content
+        if isinstance(value, int) and str(value) == key and value < 2**63:
             return key
-        message = f"key `{target.content}` is not a string: Helm reads it as `{key}`"
+        message = f"key `{target.content}` is a {'boolean' if isinstance(value, bool) else 'number'} to Helm, not text"
         self.problems.append(Problem("key", message, f'quote it: "{target.content}"', at, (*path, key)))
         return key
 
     def _is_merge(self, node: _Node) -> bool:
         tag = node.event.tag if node.kind == "scalar" else ""
-        return node.kind == "scalar" and node.content == "<<" and (node.event.implicit[0] or tag == "tag:yaml.org,2002:merge")
+        return (
+            node.kind == "scalar"
+            and node.content == "<<"
+            and (node.event.implicit[0] or tag == "tag:yaml.org,2002:merge")
+        )
 
     def _merge(self, into: dict[str, Tree], node: _Node, path: Path, aliases: frozenset[int]) -> None:
-        """goyaml v2 writes the merged keys where `<<` stands: over keys above it, under keys below it; of a list the first wins."""
+        """goyaml v2 writes the merged keys where `<<` stands: over keys above it, under keys below it; of a list the
+        first wins."""
         sources = list(reversed(node.content)) if node.kind == "list" else [node]
         for source in sources:
             target = source.content if source.kind == "alias" else source
@@ -255,8 +309,3 @@ class _Parser:
             if id(target) in aliases:
                 raise self._fail("alias", "a map merges itself", "break the circle", at, path)
             into.update(self._map(target, path, aliases | {id(target)}))
-
-
-def _number_key(value: int | float) -> str:
-    """How sigs.k8s.io/yaml spells a number that is a key: integers as they are, floats in 32-bit shortest form."""
-    return str(value) if isinstance(value, int) else f"{value:.8g}"

@@ -1,7 +1,8 @@
 """Helm's way of laying values files over each other and over the chart's defaults, positions included.
 
-Mirrors Helm 4.3.1, which differs from 3.22.0 only in nulls among the chart's own defaults (ours have none): `MergeMaps` in
-pkg/chart/v2/loader/load.go for the -f layers, `CoalesceValues` in pkg/chart/common/util/coalesce.go for the defaults.
+Mirrors Helm 4.3.1, which differs from 3.22.0 only in nulls among the chart's own defaults (ours have none):
+`MergeMaps` in pkg/chart/v2/loader/load.go for the -f layers, `CoalesceValues` in pkg/chart/common/util/coalesce.go
+for the defaults.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from gpu_inference.values.tree import Position, Tree
 
 
 def merge_layers(layers: Sequence[Tree]) -> Tree:
-    """The user's values: of the -f layers, first to last, maps are merged and everything else is replaced; a null stays."""
+    """The user's values: of the -f layers, first to last, maps are merged and everything else is replaced; a null
+    stays."""
     merged = Tree({}, layers[0].at if layers else Position("", 1, 1))
     for layer in layers:
         merged = _merge(merged, layer)
@@ -21,7 +23,8 @@ def merge_layers(layers: Sequence[Tree]) -> Tree:
 
 
 def coalesce(defaults: Tree, user: Tree) -> Tree:
-    """The user's values over the chart's defaults: a null removes the default below it, and stays where there is none to remove."""
+    """The user's values over the chart's defaults: a null removes the default below it, and stays where there is none
+    to remove."""
     return replace(user, value=_coalesce_maps(_map(defaults), _map(user)))
 
 

@@ -1,7 +1,8 @@
 """What a YAML scalar means to Helm.
 
-Helm reads values with sigs.k8s.io/yaml 1.6.0: go.yaml.in/yaml v2.4.4 resolves scalars, then everything passes through JSON, where every number is
-a float64. The rules here are `resolve` in that module's resolve.go; they differ from PyYAML's (`y`, `0o17`, `1e3`, `12:30:45` …).
+Helm reads values with sigs.k8s.io/yaml 1.6.0: go.yaml.in/yaml v2.4.4 resolves scalars, then everything passes through
+JSON, where every number is a float64. The rules here are `resolve` in that module's resolve.go; they differ from
+PyYAML's (`y`, `0o17`, `1e3`, `12:30:45` …).
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import re
 
 Scalar = str | int | float | bool | None
 
-BOOLS = {word: True for word in ("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON")} | {
-    word: False for word in ("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF")
-}
+_TRUE = ("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON")
+_FALSE = ("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF")
+BOOLS = dict.fromkeys(_TRUE, True) | dict.fromkeys(_FALSE, False)
 NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 NOT_FINITE = (
-    {word: math.nan for word in (".nan", ".NaN", ".NAN")}
+    dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan)
     | {sign + word: math.inf for sign in ("", "+") for word in (".inf", ".Inf", ".INF")}
     | {f"-{word}": -math.inf for word in (".inf", ".Inf", ".INF")}
 )
@@ -26,7 +27,9 @@ NOT_FINITE = (
 _PREFIX = "tag:yaml.org,2002:"
 _TYPES = {"bool": bool, "int": int, "float": float, "null": type(None)}
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
-_DOT_FLOAT = re.compile(r"\.[0-9]+([eE][-+]?[0-9]+)?", re.ASCII)
+# Go's ParseFloat allows single underscores between digits; goyaml removes them only from what starts with a digit or
+# a sign.
+_DOT_FLOAT = re.compile(r"\.[0-9]+(_[0-9]+)*([eE][-+]?[0-9]+(_[0-9]+)*)?", re.ASCII)
 _BASES = ((re.compile(r"0[xX][0-9a-fA-F]+"), 16), (re.compile(r"0[oO]?[0-7]+"), 8), (re.compile(r"0[bB][01]+"), 2))
 _DECIMAL = re.compile(r"0|[1-9][0-9]*", re.ASCII)
 
@@ -38,8 +41,14 @@ class ScalarError(ValueError):
 def resolve(text: str, tag: str | None, plain: bool) -> Scalar:
     """The value of a scalar as Helm's templates see it. `plain` is false for quoted and block scalars.
 
-    Integral numbers are ints whatever their spelling (`1e3` is 1000), as nobody behind Helm's float64 can tell. Raises ScalarError.
+    Integral numbers are ints whatever their spelling (`1e3` is 1000), as nobody behind Helm's float64 can tell.
+    Raises ScalarError.
     """
+    return _through_json(resolve_key(text, tag, plain))
+
+
+def resolve_key(text: str, tag: str | None, plain: bool) -> Scalar:
+    """The value of a map's key, which does not pass through JSON. Raises ScalarError."""
     if tag in (None, "") and not plain:
         return text
     kind = (tag or "").removeprefix(_PREFIX)
@@ -53,7 +62,7 @@ def resolve(text: str, tag: str | None, plain: bool) -> Scalar:
         return value
     if tag and (wanted is None or type(value) is not wanted):
         raise ScalarError(f"cannot decode `{text}` as a !!{kind}")
-    return _through_json(value)
+    return value
 
 
 def _implicit(text: str) -> Scalar:
@@ -65,7 +74,7 @@ def _implicit(text: str) -> Scalar:
     if text in NOT_FINITE:
         return NOT_FINITE[text]
     if text[0] == ".":
-        return _float(text) if _DOT_FLOAT.fullmatch(text) else text
+        return _float(text.replace("_", ""), text) if _DOT_FLOAT.fullmatch(text) else text
     if text[0] not in "+-0123456789":
         return text
     number = text.replace("_", "")
@@ -76,7 +85,8 @@ def _implicit(text: str) -> Scalar:
 
 
 def _integer(text: str) -> int | None:
-    """Go's ParseInt and ParseUint with base 0: a sign only with 64 signed bits, prefixes 0x, 0o, 0b and a bare 0 for octal."""
+    """Go's ParseInt and ParseUint with base 0: a sign only with 64 signed bits, prefixes 0x, 0o, 0b and a bare 0 for
+    octal."""
     digits = text.lstrip("+-") if text[:1] in "+-" and text[1:2] not in "+-" else text
     base = next((base for pattern, base in _BASES if pattern.fullmatch(digits)), 10)
     if base == 10 and not _DECIMAL.fullmatch(digits):
@@ -86,10 +96,10 @@ def _integer(text: str) -> int | None:
     return value if -(2**63) <= value < highest else None
 
 
-def _float(number: str, text: str | None = None) -> float | str:
+def _float(number: str, text: str) -> float | str:
     value = float(number)
     # Go reports what overflows as an error, and the scalar stays a string.
-    return (text or number) if math.isinf(value) else value
+    return text if math.isinf(value) else value
 
 
 def _through_json(value: Scalar) -> Scalar:

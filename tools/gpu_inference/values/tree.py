@@ -27,7 +27,8 @@ class Position:
 class Tree:
     """A value with the position of itself and, inside a map, of its key.
 
-    `value` is a scalar, a dict of trees or a list of trees. Trees are shared between layers, so nothing changes one after it was built.
+    `value` is a scalar, a dict of trees or a list of trees. Trees are shared between layers, so nothing changes one
+    after it was built.
     """
 
     value: Scalar | dict[str, Tree] | list[Tree]
@@ -43,7 +44,8 @@ class Tree:
         return self.value
 
     def find(self, path: Iterable[str | int]) -> Tree:
-        """The deepest tree on the way along path: the thing itself, or the nearest ancestor of a thing that is not there."""
+        """The deepest tree on the way along path: the thing itself, or the nearest ancestor of a thing that is not
+        there."""
         here = self
         for step in path:
             below = here.child(step)

@@ -1,0 +1,33 @@
+"""Rules for the prometheus-adapter chart, so that a HorizontalPodAutoscaler can read each runtime's requests in
+flight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from gpu_inference.values.presets import load_presets
+
+_HEADER = """\
+# Values for the prometheus-community/prometheus-adapter chart: one external metric for each runtime that exports
+# its requests in flight. Generated from chart/runtimes by `gpu-inference schema adapter-rules`.
+"""
+
+
+def rule(in_flight: Mapping[str, Any]) -> dict[str, Any]:
+    """A preset's `metrics.inFlight` as an external rule. Only series of the chart's own pods are discovered."""
+    return {
+        "seriesQuery": in_flight["series"] + '{namespace!="",gpu_inference_io_model!=""}',
+        "resources": {"overrides": {"namespace": {"resource": "namespace"}}},
+        "name": {"as": in_flight["name"]},
+        "metricsQuery": in_flight["query"],
+    }
+
+
+def render() -> str:
+    """The text of ci/prometheus-adapter/values.yaml."""
+    metrics = (preset.get("metrics", {}) for preset in load_presets("runtimes").values())
+    rules = [rule(metric["inFlight"]) for metric in metrics if "inFlight" in metric]
+    return _HEADER + yaml.safe_dump({"rules": {"external": rules}}, sort_keys=False, width=1000)

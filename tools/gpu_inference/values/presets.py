@@ -1,0 +1,47 @@
+"""The chart's presets: runtimes, accelerators and clouds, one YAML file each, and the values' own on top."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from gpu_inference.errors import UserError
+from gpu_inference.paths import CHART
+from gpu_inference.values.loader import load
+
+Kind = Literal["runtimes", "accelerators", "clouds"]
+KINDS: tuple[Kind, ...] = ("runtimes", "accelerators", "clouds")
+
+
+def load_presets(kind: Kind, values: Mapping[str, Any] | None = None, chart: Path = CHART) -> dict[str, dict[str, Any]]:
+    """All presets of a kind by name: the chart's files, and `values[kind]` merged over them. The result is the
+    caller's own."""
+    presets = copy.deepcopy(_files(kind, chart))
+    for name, own in (values or {}).get(kind, {}).items():
+        presets[name] = overlay(presets.get(name, {}), own)
+    return presets
+
+
+def overlay(below: Any, above: Any) -> Any:
+    """`above` over `below` as sprig's mustMergeOverwrite does it: maps are merged, all else is replaced."""
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return copy.deepcopy(above)
+    merged = dict(below)
+    for key, value in above.items():
+        merged[key] = overlay(merged[key], value) if key in merged else copy.deepcopy(value)
+    return merged
+
+
+@cache
+def _files(kind: Kind, chart: Path) -> dict[str, dict[str, Any]]:
+    presets = {}
+    for path in sorted((chart / kind).glob("*.yaml")):
+        document = load(path)
+        if document.problems:
+            problem = document.problems[0]
+            raise UserError(f"{problem.at}: {problem.message}", fix=problem.fix)
+        presets[path.stem] = document.tree.plain()
+    return presets

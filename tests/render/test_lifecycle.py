@@ -1,0 +1,115 @@
+"""Start-up, rollout and drain: budgets that only make sense together."""
+
+from __future__ import annotations
+
+import pytest
+from support.objects import pod_templates
+
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
+INFERRING = ("generate", "completions", "infer", "canary", "predict")
+
+
+def test_all_three_probes_ask_the_presets_endpoints(models):
+    for model in models:
+        ports = {p["name"]: p["containerPort"] for p in model.server["ports"]}
+        for key in PROBES:
+            preset = model.runtime["probes"][key.removesuffix("Probe")]
+            http = model.server[key]["httpGet"]
+            assert http["path"] == preset["path"], f"{model.name} {key}"
+            assert ports.get(http["port"], http["port"]) == model.runtime["ports"][preset["port"]]
+
+
+def test_probe_numbers_are_the_values(models):
+    for model in models:
+        for key in PROBES:
+            for field, value in model.spec["probes"][key.removesuffix("Probe")].items():
+                assert model.server[key][field] == value, f"{model.name} {key}.{field}"
+
+
+def test_startup_allows_twice_the_load_time(models):
+    for model in models:
+        load = model.spec["startup"]["loadSeconds"]
+        assert model.startup_budget >= 2 * load, model.name
+        assert model.pod["metadata"]["annotations"]["gpu-inference.io/load-seconds"] == str(load)
+
+
+def test_a_rollout_is_not_failed_while_it_loads(models):
+    """Kubernetes' default of 600 s fails the rollout of a big model, and Argo CD or --atomic then undo it."""
+    for model in models:
+        deadline = model.deployment["spec"]["progressDeadlineSeconds"]
+        provision = model.spec["startup"]["provisionSeconds"]
+        assert deadline >= model.startup_budget + provision > model.startup_budget, model.name
+        assert deadline > model.deployment["spec"].get("minReadySeconds", 0)
+
+
+def test_liveness_never_infers(models):
+    """Busy is not dead: a probe that waits for a generation restarts a loaded server."""
+    for model in models:
+        path = model.server["livenessProbe"]["httpGet"]["path"]
+        assert not any(word in path for word in INFERRING), path
+
+
+def test_liveness_is_slower_than_readiness(models):
+    """A pod first leaves rotation; a restart costs minutes."""
+    for model in models:
+        window = {
+            key: model.server[key]["periodSeconds"] * model.server[key]["failureThreshold"]
+            for key in ("livenessProbe", "readinessProbe")
+        }
+        assert window["livenessProbe"] > window["readinessProbe"], model.name
+        assert window["livenessProbe"] >= 30, model.name
+        assert all(model.server[key]["timeoutSeconds"] > 1 for key in PROBES), "1 s, the default, fails under load"
+
+
+def test_grace_covers_the_whole_drain(models):
+    for model in models:
+        drain, spec = model.spec["drain"], model.pod["spec"]
+        teardown = model.runtime["lifecycle"]["teardownSeconds"]
+        whole = drain["preStopSeconds"] + drain["requestSeconds"] + teardown
+        assert spec["terminationGracePeriodSeconds"] >= whole, model.name
+        assert teardown > 0
+
+
+def test_pre_stop_needs_no_shell(models):
+    for model in models:
+        seconds = model.spec["drain"]["preStopSeconds"]
+        assert model.server["lifecycle"] == {"preStop": {"sleep": {"seconds": seconds}}}, model.name
+
+
+def test_the_server_drains_as_long_as_promised(models):
+    """The runtime's drain flag, where the preset has one, is the same number the grace period was made from."""
+    for model in models:
+        wanted = str(model.spec["drain"]["requestSeconds"])
+        for entry in model.runtime["args"]:
+            if entry.get("from") == "drain.requestSeconds":
+                args = model.server["args"]
+                if "joiner" in entry:
+                    assert f"{entry['flag']}{entry['joiner']}{wanted}" in args
+                else:
+                    assert args[args.index(entry["flag"]) + 1] == wanted
+
+
+def test_no_shell_swallows_the_signal(case):
+    for where, pod in pod_templates(case.objects):
+        if where.startswith("Deployment/"):
+            for c in pod["spec"]["containers"]:
+                assert c["command"][0] not in ("sh", "bash", "/bin/sh", "/bin/bash"), where
+
+
+def test_strategy(models):
+    for model in models:
+        wanted = {True: {"maxSurge": 1, "maxUnavailable": 0}, False: {"maxSurge": 0, "maxUnavailable": 1}}
+        assert model.deployment["spec"]["strategy"] == {
+            "type": "RollingUpdate",
+            "rollingUpdate": wanted[model.spec["rollout"]["spareGPU"]],
+        }
+        for field in ("minReadySeconds", "revisionHistoryLimit"):
+            assert model.deployment["spec"].get(field, 0) == model.spec["rollout"][field]
+
+
+@pytest.mark.parametrize("key", PROBES)
+def test_probe_budget_is_finite(models, key):
+    for model in models:
+        probe = model.server[key]
+        assert probe["periodSeconds"] >= probe["timeoutSeconds"] or key != "livenessProbe", model.name
+        assert probe.get("initialDelaySeconds", 0) == 0, "the startup probe replaces initial delays"

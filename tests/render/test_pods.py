@@ -1,0 +1,187 @@
+"""The pods: security, files, memory, GPUs, arguments, environment."""
+
+from __future__ import annotations
+
+import json
+
+from kubernetes.utils.quantity import parse_quantity
+from support.expected import kept, path
+from support.objects import containers, name, of_kind, pod_templates
+from support.restricted import violations
+
+
+def test_pods_are_restricted(case):
+    """Pod Security "restricted", of every pod and test pod."""
+    found = {where: violations(pod) for where, pod in pod_templates(case.objects)}
+    assert {where: v for where, v in found.items() if v} == {}
+
+
+def test_root_file_system_is_read_only(case):
+    for where, pod in pod_templates(case.objects):
+        for c in containers(pod):
+            assert c["securityContext"]["readOnlyRootFilesystem"] is True, f"{where} {c['name']}"
+
+
+def test_writable_directories_are_mounted(models):
+    for model in models:
+        volumes = {v["name"]: v for v in model.pod["spec"]["volumes"]}
+        mounts = {m["mountPath"]: m for m in model.server["volumeMounts"]}
+        for directory in kept(model.spec["writable"]).values():
+            mount = mounts[directory["path"]]
+            assert not mount.get("readOnly"), model.name
+            assert volumes[mount["name"]]["emptyDir"]["sizeLimit"] == directory["sizeLimit"]
+        home = model.env.get("HOME", {}).get("value", "/nonexistent")
+        assert home in mounts, f"{model.name}: HOME={home} is on the read-only root file system"
+
+
+def test_no_token_and_no_service_links(case, models):
+    """A Service called `vllm` would set VLLM_PORT in every pod of the namespace and break the server."""
+    for where, pod in pod_templates(case.objects):
+        assert pod["spec"]["enableServiceLinks"] is False, where
+        assert pod["spec"]["automountServiceAccountToken"] is False, where
+    accounts = of_kind(case.objects, "ServiceAccount")
+    for account in accounts:
+        assert account["automountServiceAccountToken"] is False, name(account)
+    rendered = {a["metadata"]["name"] for a in accounts}
+    for model in models:
+        if model.spec["serviceAccount"]["create"]:
+            assert model.pod["spec"]["serviceAccountName"] in rendered
+
+
+def test_no_role_is_granted(case):
+    assert of_kind(case.objects, "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", hooks=True) == []
+
+
+def test_gpu_requests_equal_limits(models):
+    for model in models:
+        resource = model.spec["_accelerator"]["resource"]
+        wanted = str(model.spec["accelerator"]["count"])
+        resources = model.server["resources"]
+        assert str(resources["limits"][resource]) == wanted
+        assert str(resources["requests"][resource]) == wanted
+        for c in containers(model.pod):
+            if c is not model.server:
+                assert resource not in c.get("resources", {}).get("limits", {}), "one container holds the GPUs"
+
+
+def test_test_pods_take_no_gpu(case):
+    for where, pod in pod_templates(case.objects):
+        if not where.startswith("Deployment/"):
+            assert "gpu" not in json.dumps([c["resources"] for c in containers(pod)]), where
+
+
+def test_memory_counts_shared_memory(models):
+    """/dev/shm is memory of the container: not counted in its limit, NCCL's buffers would get it killed."""
+    for model in models:
+        spec, resources = model.spec, model.server["resources"]
+        shm = parse_quantity(spec["shm"]["sizeLimit"])
+        for what in ("requests", "limits"):
+            per_gpu = parse_quantity(spec["resources"]["memory"][what])
+            wanted = per_gpu * spec["accelerator"]["count"] + shm
+            assert parse_quantity(resources[what]["memory"]) == wanted, f"{model.name} {what}"
+        mount = next(m for m in model.server["volumeMounts"] if m["mountPath"] == "/dev/shm")
+        volume = next(v for v in model.pod["spec"]["volumes"] if v["name"] == mount["name"])
+        assert volume["emptyDir"]["medium"] == "Memory"
+        assert parse_quantity(volume["emptyDir"]["sizeLimit"]) == shm
+
+
+def test_cpu_is_per_gpu(models):
+    for model in models:
+        for what in ("requests", "limits"):
+            per_gpu = parse_quantity(model.spec["resources"]["cpu"][what])
+            got = parse_quantity(model.server["resources"][what]["cpu"])
+            assert got == per_gpu * model.spec["accelerator"]["count"], f"{model.name} {what}"
+
+
+def test_scratch_space_is_bounded_and_requested(models):
+    """An emptyDir on disk without limits lets one model evict its neighbours."""
+    for model in models:
+        disk = [v["emptyDir"] for v in model.pod["spec"]["volumes"] if v.get("emptyDir", {}).get("medium") == ""
+                or ("emptyDir" in v and "medium" not in v["emptyDir"])]  # fmt: skip
+        assert disk and all("sizeLimit" in d for d in disk), model.name
+        total = sum(parse_quantity(d["sizeLimit"]) for d in disk)
+        limit = parse_quantity(model.server["resources"]["limits"]["ephemeral-storage"])
+        assert limit >= total, f"{model.name}: limit {limit} of scratch volumes that may hold {total}"
+
+
+def test_image(models):
+    for model in models:
+        image = model.spec["image"]
+        version = f"@{image['digest']}" if "digest" in image else f":{image['tag']}"
+        tagged = f"{image['repository']}:{image['tag']}{version}"
+        assert model.server["image"] in (image["repository"] + version, tagged)
+        assert model.server["imagePullPolicy"] == image["pullPolicy"]
+        assert not model.server["image"].endswith(":latest")
+
+
+def _at_least(version: str, bound: str) -> bool:
+    def numbers(text: str) -> list[int]:
+        return [int(n) for n in text.split(".")]
+
+    return numbers(version) >= numbers(bound)
+
+
+def _argument(entry: dict, model) -> list[str]:
+    """The words one entry of a preset's `args` stands for; derived values (reference) as a suffix of it."""
+    if "since" in entry and not _at_least(model.spec["runtimeVersion"], entry["since"]):
+        return []
+    if "until" in entry and _at_least(model.spec["runtimeVersion"], entry["until"]):
+        return []
+    if "from" not in entry:
+        value = entry["value"]
+    elif entry["from"] == "model.reference":
+        value = reference(model.spec["model"]["source"])
+    elif entry["from"].startswith("ports."):
+        value = path(model.runtime, entry["from"])
+    else:
+        value = path(model.spec, entry["from"])
+    if value in (None, "", False):
+        return []
+    if "flag" not in entry:
+        return [str(value)]
+    return [f"{entry['flag']}{entry['joiner']}{value}"] if "joiner" in entry else [entry["flag"], str(value)]
+
+
+def reference(source: str) -> str:
+    """What the server is told: the name on the hub, or the folder the claim is mounted at."""
+    scheme, rest = source.split("://")
+    return rest if scheme == "hf" else "/".join(["/models", *rest.split("/")[1:]])
+
+
+def test_arguments_are_the_presets(models):
+    for model in models:
+        wanted = [word for entry in model.runtime["args"] for word in _argument(entry, model)]
+        assert model.server["command"] == model.runtime["command"]
+        assert model.server["args"] == [*wanted, *model.spec["extraArgs"]], model.name
+
+
+def test_environment(models):
+    for model in models:
+        for key, value in kept(model.spec["env"]).items():
+            wanted = value if isinstance(value, dict) else None
+            if wanted is None:
+                assert model.env[key]["value"] == str(value), f"{model.name} {key}"
+            else:
+                assert model.env[key]["valueFrom"] == wanted, f"{model.name} {key}"
+        assert "NVIDIA_VISIBLE_DEVICES" not in model.env, "bypasses the device plugin's allocation"
+
+
+def test_token_comes_from_the_secret(models):
+    for model in models:
+        secret = model.spec["model"].get("tokenSecret")
+        refs = [e["valueFrom"]["secretKeyRef"] for e in model.env.values() if "secretKeyRef" in e.get("valueFrom", {})]
+        if secret:
+            assert {"name": secret["name"], "key": secret["key"]} in [
+                {"name": r["name"], "key": r["key"]} for r in refs
+            ]
+
+
+def test_claims_are_mounted_read_only(models):
+    for model in models:
+        source = model.spec["model"]["source"]
+        claims = [v for v in model.pod["spec"]["volumes"] if "persistentVolumeClaim" in v]
+        if source.startswith("pvc://"):
+            claim = source.removeprefix("pvc://").split("/")[0]
+            volume = next(v for v in claims if v["persistentVolumeClaim"]["claimName"] == claim)
+            mount = next(m for m in model.server["volumeMounts"] if m["name"] == volume["name"])
+            assert mount["readOnly"] is True, model.name

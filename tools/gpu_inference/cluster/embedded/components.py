@@ -1,0 +1,204 @@
+"""The processes of an embedded control plane: their command lines and how each tells that it is ready."""
+
+from __future__ import annotations
+
+import string
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpu_inference.cluster.embedded.pki import Pki
+from gpu_inference.cluster.embedded.ports import Ports
+
+HERE = Path(__file__).parent
+BINARIES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "prometheus", "kubectl")
+PORTS = ("etcd", "etcd-peer", "kube-apiserver", "kwok", "prometheus", "adapter", "twin")
+ADAPTER_SERVICE = "gpu-inference-metrics-adapter"
+ADAPTER_NAMESPACE = "kube-system"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user chooses. sync_period, scrape_interval: seconds; rules: prometheus-adapter's, None: no adapter."""
+
+    name: str
+    state_dir: Path
+    binaries: dict[str, Path]
+    cloud: str
+    sync_period: float
+    scrape_interval: float
+    rules: Path | None
+    twin: bool
+    detached: bool
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Options:
+        paths = {"state_dir": Path(raw["state_dir"]), "rules": Path(raw["rules"]) if raw["rules"] else None}
+        return cls(**{**raw, **paths, "binaries": {name: Path(path) for name, path in raw["binaries"].items()}})
+
+
+@dataclass(frozen=True)
+class Component:
+    """A process. ready_url: answers 200 when it is ready ("" for one that is watched only for being alive)."""
+
+    name: str
+    command: Sequence[str]
+    ready_url: str = ""
+
+
+def etcd(options: Options, ports: Ports, pki: Pki) -> Component:
+    client, peer = f"https://{ports.address('etcd')}", f"http://{ports.address('etcd-peer')}"
+    return Component(
+        "etcd",
+        _command(
+            options,
+            "etcd",
+            name="default",
+            data_dir=options.state_dir / "etcd",
+            listen_client_urls=client,
+            advertise_client_urls=client,
+            listen_peer_urls=peer,
+            initial_advertise_peer_urls=peer,
+            initial_cluster=f"default={peer}",
+            cert_file=pki.crt("etcd-server"),
+            key_file=pki.key("etcd-server"),
+            trusted_ca_file=pki.crt("ca"),
+            client_cert_auth="true",
+            unsafe_no_fsync="true",  # the state dies with the cluster
+            log_level="warn",
+        ),
+    )
+
+
+def apiserver(options: Options, ports: Ports, pki: Pki) -> Component:
+    """Admission is Kubernetes' default set (PodSecurity in it) and NodeRestriction, as kubeadm has it."""
+    return Component(
+        "kube-apiserver",
+        _command(
+            options,
+            "kube-apiserver",
+            etcd_servers=f"https://{ports.address('etcd')}",
+            etcd_cafile=pki.crt("ca"),
+            etcd_certfile=pki.crt("etcd-client"),
+            etcd_keyfile=pki.key("etcd-client"),
+            bind_address="127.0.0.1",
+            advertise_address="127.0.0.1",
+            secure_port=ports["kube-apiserver"],
+            endpoint_reconciler_type="none",  # endpoints may not be loopback addresses
+            service_cluster_ip_range="10.96.0.0/16",
+            client_ca_file=pki.crt("ca"),
+            tls_cert_file=pki.crt("apiserver"),
+            tls_private_key_file=pki.key("apiserver"),
+            authorization_mode="Node,RBAC",
+            enable_admission_plugins="NodeRestriction",
+            allow_privileged="true",
+            service_account_issuer="https://kubernetes.default.svc.cluster.local",
+            service_account_key_file=pki.folder / "sa.pub",
+            service_account_signing_key_file=pki.key("sa"),
+            requestheader_client_ca_file=pki.crt("front-proxy-ca"),
+            requestheader_allowed_names="front-proxy-client",
+            requestheader_extra_headers_prefix="X-Remote-Extra-",
+            requestheader_group_headers="X-Remote-Group",
+            requestheader_username_headers="X-Remote-User",
+            proxy_client_cert_file=pki.crt("front-proxy-client"),
+            proxy_client_key_file=pki.key("front-proxy-client"),
+        ),
+        ready_url=f"https://{ports.address('kube-apiserver')}/readyz",
+    )
+
+
+def workers(options: Options, ports: Ports, pki: Pki) -> list[Component]:
+    """Everything that talks to the API server."""
+    server = f"https://{ports.address('kube-apiserver')}"
+
+    def kubeconfig(user: str) -> Path:
+        return pki.kubeconfig(user, server, pki.folder / f"{user}.kubeconfig")
+
+    prometheus_url = f"http://{ports.address('prometheus')}"
+    components = [
+        Component(
+            "kube-controller-manager",
+            _command(
+                options,
+                "kube-controller-manager",
+                kubeconfig=kubeconfig("kube-controller-manager"),
+                leader_elect="false",
+                secure_port=0,
+                use_service_account_credentials="true",
+                service_account_private_key_file=pki.key("sa"),
+                root_ca_file=pki.crt("ca"),
+                horizontal_pod_autoscaler_sync_period=f"{options.sync_period}s",
+                kube_api_qps=100,  # five times the defaults: a fresh cluster is ready seconds earlier
+                kube_api_burst=150,
+            ),
+        ),
+        Component(
+            "kube-scheduler",
+            _command(
+                options, "kube-scheduler", kubeconfig=kubeconfig("kube-scheduler"), leader_elect="false", secure_port=0
+            ),
+        ),
+        Component("kwok", _kwok(options, ports, kubeconfig("kwok")), f"http://{ports.address('kwok')}/healthz"),
+        Component(
+            "prometheus",
+            _command(
+                options,
+                "prometheus",
+                config__file=_prometheus_config(options, ports, kubeconfig("prometheus")),
+                storage__tsdb__path=options.state_dir / "prometheus",
+                web__listen_address=ports.address("prometheus"),
+                log__level="warn",
+            ),
+            ready_url=f"{prometheus_url}/-/ready",
+        ),
+    ]
+    return [*components, _adapter(options, ports, pki, prometheus_url)] if options.rules else components
+
+
+def _command(options: Options, binary: str, **flags: object) -> list[str]:
+    """The command line. `_` in a flag's name stands for `-`, `__` for `.`."""
+    names = {name: name.replace("__", ".").replace("_", "-") for name in flags}
+    return [str(options.binaries[binary]), *(f"--{names[name]}={value}" for name, value in flags.items())]
+
+
+def _kwok(options: Options, ports: Ports, kubeconfig: Path) -> list[str]:
+    command = _command(
+        options,
+        "kwok",
+        kubeconfig=kubeconfig,
+        manage_all_nodes="true",
+        node_lease_duration_seconds=40,
+        node_ip="10.0.0.1",
+        cidr="10.244.0.0/16",
+        server_address=ports.address("kwok"),
+    )
+    deletion = "delete-after-grace" if options.twin else "delete-at-once"
+    return command + [f"--config={HERE / 'stages' / stage}.yaml" for stage in ("nodes", "pods", deletion)]
+
+
+def _prometheus_config(options: Options, ports: Ports, kubeconfig: Path) -> Path:
+    values = {
+        "interval": f"{round(options.scrape_interval * 1000)}ms",
+        "kubeconfig": str(kubeconfig),
+        "twin": ports.address("twin"),
+    }
+    path = options.state_dir / "prometheus.yaml"
+    # safe_: $1 and the like are Prometheus' own
+    text = string.Template((HERE / "prometheus.yaml").read_text(encoding="utf-8")).safe_substitute(values)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _adapter(options: Options, ports: Ports, pki: Pki, prometheus_url: str) -> Component:
+    flags = {
+        "rules": options.rules,
+        "prometheus-url": prometheus_url,
+        "port": ports["adapter"],
+        "cert": pki.crt("adapter"),
+        "key": pki.key("adapter"),
+        "client-ca": pki.crt("front-proxy-ca"),
+    }
+    arguments = [f"--{name}={value}" for name, value in flags.items()]
+    return Component("adapter", [sys.executable, "-m", "gpu_inference.cluster.adapter", *arguments])

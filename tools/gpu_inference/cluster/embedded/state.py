@@ -1,0 +1,62 @@
+"""state.json: what is known of a running embedded cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpu_inference.errors import UserError
+from gpu_inference.paths import cache_dir
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+Process = tuple[int, int]  # pid, start time (see process.start_time)
+
+
+@dataclass(frozen=True)
+class State:
+    """A running cluster: addresses, and its processes by pid and start time."""
+
+    name: str
+    supervisor: Process
+    components: dict[str, Process]
+    kubeconfig: str
+    api_url: str
+    prometheus_url: str
+    twin_port: int
+    kubectl: str
+    cloud: str
+    detached: bool
+
+    @property
+    def twin_url(self) -> str:
+        return f"http://127.0.0.1:{self.twin_port}"
+
+
+def folder_of(name: str) -> Path:
+    """The folder that holds everything of the cluster `name`. UserError for an impossible name."""
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"{name!r} is no cluster name", fix="use at most 40 lower-case letters, digits and '-', such as demo-1"
+        )
+    return cache_dir() / "clusters" / name
+
+
+def save(folder: Path, content: State) -> None:
+    temporary = folder / ".state.json"
+    temporary.touch(mode=0o600)
+    temporary.write_text(json.dumps(dataclasses.asdict(content), indent=2), encoding="utf-8")
+    temporary.rename(folder / "state.json")
+
+
+def load(folder: Path) -> State | None:
+    """The state saved in `folder`; None when there is none (no cluster, or one that is still starting)."""
+    try:
+        raw = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    raw["supervisor"] = tuple(raw["supervisor"])
+    raw["components"] = {name: tuple(process) for name, process in raw["components"].items()}
+    return State(**raw)

@@ -1,0 +1,111 @@
+"""Nodes of a named cloud, as objects for an API server; the data is inventories/<cloud>.yaml and gpus.yaml there."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gpu_inference.errors import UserError
+
+_FOLDER = Path(__file__).parent / "inventories"
+_GPUS = "gpus"
+_UNITS = {"Mi": 1 / 1024, "Gi": 1.0, "Ti": 1024.0}
+
+
+def known() -> list[str]:
+    """The clouds there is an inventory of."""
+    return sorted(path.stem for path in _FOLDER.glob("*.yaml") if path.stem != _GPUS)
+
+
+def nodes(cloud: str) -> list[dict[str, Any]]:
+    """Node objects (v1) with labels, taints, capacity and allocatable. UserError for a cloud that is not known."""
+    if cloud not in known():
+        raise UserError(f"unknown cloud {cloud!r}", fix=f"use one of {', '.join(known())}")
+    inventory = _load(cloud)
+    made = []
+    for pool in inventory["pools"]:
+        for number in range(pool["count"]):
+            zone = inventory["zones"][number % len(inventory["zones"])]
+            made.append(_node(f"{pool['name']}-{number}", pool, {"region": inventory["region"], "zone": zone}))
+    return made
+
+
+@cache
+def _load(name: str) -> dict[str, Any]:
+    content = yaml.safe_load((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    assert isinstance(content, dict)
+    return content
+
+
+def _node(name: str, pool: dict[str, Any], topology: dict[str, str]) -> dict[str, Any]:
+    machine = pool["machine"]
+    gpu, count = machine.get("gpu"), machine.get("gpuCount", 0)
+    capacity = {"cpu": str(machine["cpu"]), "memory": machine["memory"], "ephemeral-storage": "500Gi", "pods": "110"}
+    if gpu:
+        capacity["nvidia.com/gpu"] = str(count)
+    labels = {
+        "kubernetes.io/hostname": name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": "amd64",
+        "node.kubernetes.io/instance-type": machine["type"],
+        **{f"topology.kubernetes.io/{kind}": value for kind, value in topology.items()},
+        **(_gpu_labels(gpu, count, machine["type"]) if pool.get("featureDiscovery", gpu) else {}),
+        **pool.get("labels", {}),
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": labels, "annotations": {"kwok.x-k8s.io/node": "fake"}},
+        "spec": {"taints": pool.get("taints", [])},
+        "status": {"capacity": capacity, "allocatable": {**capacity, **_allocatable(machine)}},
+    }
+
+
+def _gpu_labels(gpu: str, count: int, machine: str) -> dict[str, str]:
+    """What NVIDIA's GPU feature discovery writes (labels of k8s-device-plugin v0.20.0)."""
+    facts = _load(_GPUS)[gpu]
+    return {
+        "nvidia.com/gpu.present": "true",
+        "nvidia.com/gpu.product": facts["product"],
+        "nvidia.com/gpu.memory": str(facts["memoryMiB"]),
+        "nvidia.com/gpu.count": str(count),
+        "nvidia.com/gpu.replicas": "1",
+        "nvidia.com/gpu.family": facts["family"],
+        "nvidia.com/gpu.compute.major": facts["compute"].split(".")[0],
+        "nvidia.com/gpu.compute.minor": facts["compute"].split(".")[1],
+        "nvidia.com/gpu.machine": machine,
+        "nvidia.com/mig.capable": str(facts["mig"]).lower(),
+        "nvidia.com/mig.strategy": "single",
+    }
+
+
+def _allocatable(machine: dict[str, Any]) -> dict[str, str]:
+    """CPU and memory that pods may request: capacity less the reservations GKE publishes, used for every cloud here.
+
+    Source: docs.cloud.google.com/kubernetes-engine/docs/concepts/plan-node-sizes. CPU: 6 % of the first core, 1 % of
+    the second, 0.5 % of the next two, 0.25 % of the rest. Memory: 25 % of the first 4 GiB, 20 % of the next 4, 10 % of
+    the next 8, 6 % of the next 112, 2 % of the rest, and 100 MiB for eviction.
+    """
+    cores, gib = float(machine["cpu"]), _gib(machine["memory"])
+    cpu = cores - _tiers(cores, ((1, 0.06), (1, 0.01), (2, 0.005), (float("inf"), 0.0025)))
+    memory = gib - _tiers(gib, ((4, 0.25), (4, 0.20), (8, 0.10), (112, 0.06), (float("inf"), 0.02))) - 100 / 1024
+    return {"cpu": f"{int(cpu * 1000)}m", "memory": f"{int(memory * 1024)}Mi"}
+
+
+def _tiers(amount: float, tiers: tuple[tuple[float, float], ...]) -> float:
+    reserved = 0.0
+    for width, share in tiers:
+        reserved += min(max(amount, 0.0), width) * share
+        amount -= width
+    return reserved
+
+
+def _gib(quantity: str) -> float:
+    match = re.fullmatch(r"(\d+)(Mi|Gi|Ti)", quantity)
+    if not match:
+        raise UserError(f"{quantity!r} is no memory size", fix="use a whole number and Mi, Gi or Ti in the inventory")
+    return int(match[1]) * _UNITS[match[2]]

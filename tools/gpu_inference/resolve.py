@@ -1,6 +1,6 @@
 """What each model becomes: the chart's precedence in Python, so that tools need no Helm to know it.
 
-    modelDefaults < runtime preset's defaults < accelerator preset's defaults < models.<name>
+    cloud's scheduling < modelDefaults < runtime preset's defaults < accelerator preset's defaults < models.<name>
 
 Mirrors the chart's templates/_lib; a test compares both on every values file through the chart's debug ConfigMap.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,18 @@ from gpu_inference.values.presets import KINDS, load_presets, overlay
 from gpu_inference.values.tree import Tree
 
 Spec = dict[str, Any]
+
+# Maps of the user's own entries: `false` removes an inherited one.
+_REMOVABLE = (
+    "env",
+    "tolerations",
+    "nodeSelector",
+    "absentNodeLabels",
+    "volumes",
+    "writable",
+    "podLabels",
+    "podAnnotations",
+)
 
 
 def resolve(layers: Sequence[Path] = ()) -> dict[str, Any]:
@@ -47,16 +59,58 @@ def resolve_values(values: Mapping[str, Any]) -> dict[str, Any]:
         at = f"$.models.{name}"
         runtime = _pick("runtime", said["runtime"], runtimes, f"{at}.runtime")
         accelerator = _pick("accelerator", said["accelerator"]["type"], accelerators, f"{at}.accelerator.type")
-        models[name] = _spec(name, values["modelDefaults"], runtime, accelerator, own)
+        models[name] = _spec(name, values, runtime, accelerator, cloud_preset)
     return {"cloud": cloud, "cloudPreset": cloud_preset, "values": dict(values), "models": models}
 
 
-def _spec(name: str, defaults: Mapping[str, Any], runtime: Spec, accelerator: Spec, own: Mapping[str, Any]) -> Spec:
+def _spec(name: str, values: Mapping[str, Any], runtime: Spec, accelerator: Spec, cloud: Spec) -> Spec:
+    own = values["models"][name]
+    capacity = overlay(values["modelDefaults"], own)["capacity"]
     spec: Spec = {}
-    for layer in (defaults, runtime.get("defaults", {}), accelerator.get("defaults", {}), own):
+    for layer in (
+        *_scheduling(cloud, capacity, accelerator),
+        values["modelDefaults"],
+        runtime.get("defaults", {}),
+        accelerator.get("defaults", {}),
+        own,
+    ):
         spec = overlay(spec, layer)
-    spec["model"].setdefault("servedName", name)
-    return spec | {"name": name, "runtimePreset": runtime, "acceleratorPreset": accelerator}
+    for entries in (spec[key] for key in _REMOVABLE if key in spec):
+        for removed in [key for key, value in entries.items() if value is False]:
+            del entries[removed]
+    _derive(spec, name, runtime)
+    return spec | {"runtimePreset": runtime, "acceleratorPreset": accelerator}
+
+
+def _scheduling(cloud: Spec, capacity: str, accelerator: Spec) -> Iterator[Spec]:
+    """Which nodes the cloud preset wants: of every model, of this capacity, and with this GPU."""
+    yield {key: cloud[key] for key in ("nodeSelector", "tolerations") if key in cloud}
+    side = cloud.get(capacity, {})
+    yield {key: side[key] for key in ("nodeSelector", "absentNodeLabels", "tolerations") if key in side}
+    label = cloud["productLabels"].get(accelerator["resource"])
+    if label in accelerator["nodeLabels"]:
+        yield {"nodeSelector": {label: accelerator["nodeLabels"][label]}}
+
+
+def _derive(spec: Spec, name: str, runtime: Spec) -> None:
+    """Adds what follows from the rest of a spec."""
+    spec["name"] = name
+    spec["ports"] = runtime["ports"]
+    model, startup, drain = spec["model"], spec["startup"], spec["drain"]
+    model["servedName"] = model.get("servedName") or name
+    model["reference"] = _reference(model["source"])
+    probe = spec["probes"]["startup"]
+    failures = probe.get("failureThreshold")
+    startup["budgetSeconds"] = failures * probe["periodSeconds"] if failures is not None else 2 * startup["loadSeconds"]
+    drain["graceSeconds"] = drain["preStopSeconds"] + drain["requestSeconds"] + runtime["lifecycle"]["teardownSeconds"]
+
+
+def _reference(source: str) -> str:
+    """What the server is told to load: the repository of hf://, the mounted path of pvc://."""
+    scheme, _, rest = source.partition("://")
+    if scheme == "hf":
+        return rest
+    return f"/models/{rest.partition('/')[2]}".removesuffix("/") if scheme == "pvc" else ""
 
 
 def _pick(what: str, name: str, known: Mapping[str, Spec], path: str) -> Spec:

@@ -1,0 +1,80 @@
+"""Bundles the split YAML source in schema/ into the one self-contained file Helm reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import yaml
+
+from gpu_inference.paths import SCHEMA
+
+_PREFIX = "#/$defs/"
+ROOT_FILE = "values.yaml"
+
+
+@cache
+def source() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The root schema, and every definition of the other files by name."""
+    read = {
+        path.name: yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
+        for path in sorted(SCHEMA.glob("*.yaml"))
+    }
+    root = read.pop(ROOT_FILE)
+    definitions: dict[str, dict[str, Any]] = {}
+    for name, content in read.items():
+        repeated = definitions.keys() & content.keys()
+        assert not repeated, f"schema/{name} defines {', '.join(repeated)} a second time"
+        definitions |= content
+    return root, definitions
+
+
+def bundle(entry: str | None = None) -> dict[str, Any]:
+    """A schema with the definitions it reaches under `$defs`: the values', or the one of definition `entry`."""
+    root, definitions = source()
+    top = {"$schema": root["$schema"], "$ref": _PREFIX + entry} if entry else root
+    reached: dict[str, dict[str, Any]] = {}
+    pending = list(references(top))
+    while pending:
+        name = pending.pop()
+        if name not in reached:
+            reached[name] = definitions[name]
+            pending += references(definitions[name])
+    return {**top, "$defs": {name: reached[name] for name in sorted(reached)}}
+
+
+def references(schema: Any) -> Iterator[str]:
+    """Names of the definitions a schema refers to."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("$ref"), str):
+            yield schema["$ref"].removeprefix(_PREFIX)
+        for value in schema.values():
+            yield from references(value)
+    elif isinstance(schema, list):
+        for item in schema:
+            yield from references(item)
+
+
+def follow(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema with its reference followed; what stands beside `$ref` wins."""
+    if "$ref" not in schema:
+        return schema
+    target = follow(source()[1][schema["$ref"].removeprefix(_PREFIX)])
+    return {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
+
+
+def defaults(schema: dict[str, Any]) -> Any:
+    """The defaults a schema documents, as values; None where it documents none."""
+    schema = follow(schema)
+    if "default" in schema:
+        return schema["default"]
+    found = {key: defaults(child) for key, child in schema.get("properties", {}).items()}
+    return {key: value for key, value in found.items() if value is not None} or None
+
+
+def render() -> str:
+    """The text of chart/values.schema.json: one definition or property a line would be unreadable, one space of
+    indent is not."""
+    return json.dumps(bundle(), indent=1, ensure_ascii=False) + "\n"

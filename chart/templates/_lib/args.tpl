@@ -1,0 +1,64 @@
+{{/*
+gpu-inference.args.list renders the runtime's arguments for a model, then extraArgs, as list items.
+An entry is {flag, from | value, joiner, since, until}: `from` is a path into the spec, and an entry whose path is unset,
+empty or false is left out; true renders the flag alone; with a joiner, flag and value are one argument.
+*/}}
+{{- define "gpu-inference.args.list" -}}
+{{- $m := . }}
+{{- range .runtime.args }}
+  {{- $value := get . "value" }}
+  {{- if hasKey . "keys" }}
+    {{- $value = $m.spec }}
+    {{- range .keys }}
+      {{- if kindIs "map" $value }}{{ $value = get $value . }}{{ else }}{{ $value = "" }}{{ end }}
+    {{- end }}
+  {{- end }}
+  {{- if kindIs "bool" $value }}
+    {{- if $value }}
+- {{ .flag }}
+    {{- end }}
+  {{- else }}
+    {{- $text := include "gpu-inference.args.text" $value }}
+    {{- if and $text (include "gpu-inference.args.applies" (dict "arg" . "spec" $m.spec)) }}
+      {{- if hasKey . "joiner" }}
+- {{ print .flag .joiner $text | toJson }}
+      {{- else }}
+        {{- with .flag }}
+- {{ . }}
+        {{- end }}
+- {{ toJson $text }}
+      {{- end }}
+    {{- end }}
+  {{- end }}
+{{- end }}
+{{- range .spec.extraArgs }}
+- {{ include "gpu-inference.args.text" . | toJson }}
+{{- end }}
+{{- end }}
+
+{{/*
+gpu-inference.args.text is the one place that turns a value into text: integers stay integers, whatever they were read from.
+*/}}
+{{- define "gpu-inference.args.text" -}}
+{{- if kindIs "string" . }}{{ . }}{{ else }}{{ toJson . }}{{ end }}
+{{- end }}
+
+{{/*
+gpu-inference.args.applies is empty when the argument is not one of this runtimeVersion.
+*/}}
+{{- define "gpu-inference.args.applies" -}}
+{{- $version := .spec.runtimeVersion }}
+{{- $ok := true }}
+{{- with .arg.since }}{{ $ok = semverCompare (printf ">=%s-0" .) $version }}{{ end }}
+{{- with .arg.until }}{{ $ok = and $ok (semverCompare (printf "<%s-0" .) $version) }}{{ end }}
+{{- if $ok }}yes{{ end }}
+{{- end }}
+
+{{/*
+gpu-inference.args.at is the text at a path of the spec. Takes {spec, path}.
+*/}}
+{{- define "gpu-inference.args.at" -}}
+{{- $value := .spec }}
+{{- range splitList "." .path }}{{ $value = index $value . }}{{ end }}
+{{- include "gpu-inference.args.text" $value }}
+{{- end }}

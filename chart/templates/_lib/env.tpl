@@ -1,0 +1,27 @@
+{{/*
+gpu-inference.env.list renders the environment: what the chart knows, then the spec's env over it, each name once.
+*/}}
+{{- define "gpu-inference.env.list" -}}
+{{- $s := .spec }}
+{{- $env := dict }}
+{{- if hasPrefix "hf://" $s.model.source }}
+  {{- $_ := set $env "HF_HOME" "/cache/huggingface" }}
+{{- end }}
+{{- with $s.model.tokenSecret }}
+  {{- $_ := set $env "HF_TOKEN" (dict "secretKeyRef" .) }}
+{{- end }}
+{{- range $name, $from := .runtime.env }}
+  {{- $value := $s }}
+  {{- range $from.keys }}{{ $value = index $value . }}{{ end }}
+  {{- $_ := set $env $name $value }}
+{{- end }}
+{{- range $name, $value := $s.env }}{{- $_ := set $env $name $value }}{{ end }}
+{{- range $name, $value := $env }}
+- name: {{ $name }}
+  {{- if kindIs "map" $value }}
+  valueFrom: {{- toYaml $value | nindent 4 }}
+  {{- else }}
+  value: {{ include "gpu-inference.args.text" $value | toJson }}
+  {{- end }}
+{{- end }}
+{{- end }}

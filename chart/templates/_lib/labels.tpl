@@ -1,0 +1,30 @@
+{{/*
+gpu-inference.labels.selector: literals and names only, they can never change.
+*/}}
+{{- define "gpu-inference.labels.selector" -}}
+app.kubernetes.io/name: gpu-inference
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: server
+gpu-inference.io/model: {{ .name }}
+{{- end }}
+
+{{/*
+gpu-inference.labels.metadata: of every object of a model. Annotations may follow.
+*/}}
+{{- define "gpu-inference.labels.metadata" -}}
+metadata:
+  name: {{ .fullname }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- .selector | nindent 4 }}
+    {{- include "gpu-inference.labels.release" .root | nindent 4 }}
+{{- end }}
+
+{{/*
+gpu-inference.labels.release: on objects, never in a pod template, where they would restart pods.
+*/}}
+{{- define "gpu-inference.labels.release" -}}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/version: {{ .Chart.Version | toJson }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
+{{- end }}

@@ -1,0 +1,46 @@
+{{/*
+gpu-inference.presets.get puts a preset into the store, or nothing when the name is unknown: the chart's file with the
+values' entry of the same name merged over it.
+Takes {root, store, kind: runtimes | accelerators | clouds, name}.
+*/}}
+{{- define "gpu-inference.presets.get" -}}
+{{- $known := index .store .kind }}
+{{- if not (hasKey $known .name) }}
+  {{- $file := .root.Files.Get (printf "%s/%s.yaml" .kind .name) }}
+  {{- $own := index .root.Values .kind }}
+  {{- if or $file (hasKey $own .name) }}
+    {{- $preset := fromYaml $file }}
+    {{- if hasKey $preset "Error" }}
+      {{- fail (printf "%s/%s.yaml is not valid YAML: %s" .kind .name $preset.Error) }}
+    {{- end }}
+    {{- if hasKey $own .name }}
+      {{- $preset = mustMergeOverwrite $preset (deepCopy (index $own .name)) }}
+    {{- end }}
+    {{- $_ := set $known .name $preset }}
+    {{- include "gpu-inference.presets.paths" $preset }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/*
+gpu-inference.presets.paths splits each `from` once, so that no model has to.
+*/}}
+{{- define "gpu-inference.presets.paths" -}}
+{{- range .args }}
+  {{- if hasKey . "from" }}{{- $_ := set . "keys" (splitList "." .from) }}{{- end }}
+{{- end }}
+{{- range .env }}
+  {{- $_ := set . "keys" (splitList "." .from) }}
+{{- end }}
+{{- end }}
+
+{{/*
+gpu-inference.presets.known lists the names there are. Takes {root, kind}.
+*/}}
+{{- define "gpu-inference.presets.known" -}}
+{{- $names := keys (index .root.Values .kind) }}
+{{- range $path, $_ := .root.Files.Glob (printf "%s/*.yaml" .kind) }}
+  {{- $names = append $names (trimSuffix ".yaml" (base $path)) }}
+{{- end }}
+{{- $names | uniq | sortAlpha | join ", " }}
+{{- end }}

@@ -1,0 +1,18 @@
+{{/*
+gpu-inference.security.pod and .container: Pod Security "restricted".
+*/}}
+{{- define "gpu-inference.security.pod" -}}
+runAsNonRoot: true
+runAsUser: {{ int64 .runAsUser }}
+runAsGroup: {{ int64 .runAsGroup }}
+fsGroup: {{ int64 .fsGroup }}
+{{- /* A claim with many files would be walked at every start otherwise. */}}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "gpu-inference.security.container" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: {{ .readOnlyRootFilesystem }}
+capabilities: {drop: [ALL]}
+{{- end }}

@@ -1,0 +1,58 @@
+{{/*
+gpu-inference.spec.base merges what all models of one runtime, accelerator and capacity share, once.
+*/}}
+{{- define "gpu-inference.spec.base" -}}
+{{- $side := dict }}
+{{- with index .cloud .capacity }}{{ $side = . }}{{ end }}
+{{- $base := deepCopy (pick .cloud "nodeSelector" "tolerations") }}
+{{- $base = mustMergeOverwrite $base (deepCopy (pick $side "nodeSelector" "absentNodeLabels" "tolerations")) }}
+{{- $label := get .cloud.productLabels .accelerator.resource }}
+{{- if hasKey .accelerator.nodeLabels $label }}
+  {{- $base = mustMergeOverwrite $base (dict "nodeSelector" (pick .accelerator.nodeLabels $label)) }}
+{{- end }}
+{{- $base = mustMergeOverwrite $base (deepCopy .root.Values.modelDefaults) }}
+{{- with .runtime.defaults }}{{ $base = mustMergeOverwrite $base (deepCopy .) }}{{ end }}
+{{- with .accelerator.defaults }}{{ $base = mustMergeOverwrite $base (deepCopy .) }}{{ end }}
+{{- $_ := set .store.bases .base $base }}
+{{- end }}
+
+{{/*
+gpu-inference.resolve.model sets .spec and the texts that every object of the model carries.
+*/}}
+{{- define "gpu-inference.resolve.model" -}}
+{{- if not (hasKey .store.bases .base) }}{{- include "gpu-inference.spec.base" . }}{{- end }}
+{{- $spec := mustMergeOverwrite (deepCopy (index .store.bases .base)) (deepCopy .values) }}
+{{- range list "env" "tolerations" "nodeSelector" "absentNodeLabels" "volumes" "writable" "podLabels" "podAnnotations" }}
+  {{- $map := index $spec . }}
+  {{- range $key, $value := $map }}
+    {{- if and (kindIs "bool" $value) (not $value) }}{{- $_ := unset $map $key }}{{- end }}
+  {{- end }}
+{{- end }}
+{{- $_ := set . "spec" $spec }}
+{{- include "gpu-inference.spec.derive" . }}
+{{- $fullname := .root.Release.Name }}
+{{- with .root.Values.fullnameOverride }}{{ $fullname = . }}{{ end }}
+{{- $_ := set . "fullname" (printf "%s-%s" $fullname .name) }}
+{{- $_ := set . "selector" (include "gpu-inference.labels.selector" .) }}
+{{- $_ := set . "metadata" (include "gpu-inference.labels.metadata" .) }}
+{{- end }}
+
+{{/*
+gpu-inference.spec.derive adds what follows from the rest of a spec: name, ports, model.reference, model.servedName,
+startup.budgetSeconds and drain.graceSeconds.
+*/}}
+{{- define "gpu-inference.spec.derive" -}}
+{{- $s := .spec }}
+{{- $_ := set $s "name" .name }}
+{{- $_ := set $s "ports" .runtime.ports }}
+{{- if not (get $s.model "servedName") }}{{- $_ := set $s.model "servedName" .name }}{{- end }}
+{{- $_ := set $s.model "reference" (include "gpu-inference.source.reference" $s.model.source) }}
+{{- $startup := $s.probes.startup }}
+{{- $budget := mul 2 (int64 $s.startup.loadSeconds) }}
+{{- if hasKey $startup "failureThreshold" }}
+  {{- $budget = mul (int64 $startup.failureThreshold) (int64 $startup.periodSeconds) }}
+{{- end }}
+{{- $_ := set $s.startup "budgetSeconds" $budget }}
+{{- $grace := add (int64 $s.drain.preStopSeconds) (int64 $s.drain.requestSeconds) (int64 .runtime.lifecycle.teardownSeconds) }}
+{{- $_ := set $s.drain "graceSeconds" $grace }}
+{{- end }}

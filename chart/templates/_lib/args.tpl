@@ -19,7 +19,8 @@ empty or false is left out; true renders the flag alone; with a joiner, flag and
     {{- end }}
   {{- else }}
     {{- $text := include "gpu-inference.args.text" $value }}
-    {{- if and $text (include "gpu-inference.args.applies" (dict "arg" . "spec" $m.spec)) }}
+    {{- $bounded := or (hasKey . "since") (hasKey . "until") }}
+    {{- if and $text (or (not $bounded) (include "gpu-inference.args.applies" (dict "arg" . "spec" $m.spec))) }}
       {{- if hasKey . "joiner" }}
 - {{ print .flag .joiner $text | toJson }}
       {{- else }}

@@ -23,11 +23,17 @@ Takes {root, store, kind: runtimes | accelerators | clouds, name}.
 {{- end }}
 
 {{/*
-gpu-inference.presets.paths splits each `from` once, so that no model has to.
+gpu-inference.presets.paths splits each `from` once, so that no model has to, and notes whether the server is told to
+shard the model (.parallel).
 */}}
 {{- define "gpu-inference.presets.paths" -}}
+{{- $_ := set . "parallel" false }}
+{{- $preset := . }}
 {{- range .args }}
-  {{- if hasKey . "from" }}{{- $_ := set . "keys" (splitList "." .from) }}{{- end }}
+  {{- if hasKey . "from" }}
+    {{- $_ := set . "keys" (splitList "." .from) }}
+    {{- if eq .from "parallelism.tensor" }}{{- $_ := set $preset "parallel" true }}{{ end }}
+  {{- end }}
 {{- end }}
 {{- range .env }}
   {{- $_ := set . "keys" (splitList "." .from) }}

@@ -1,0 +1,100 @@
+{{- define "gpu-inference.check.network" -}}
+{{- range $name, $port := .runtime.ports }}
+  {{- if and (ne $name "http") (eq (int64 $port) (int64 $.spec.service.port)) }}
+models.{{ $.name }}.service.port: {{ int64 $port }} is the {{ $name }} port of {{ $.spec.runtime }} already. Fix: use another one.
+  {{- end }}
+{{- end }}
+{{- $account := .spec.serviceAccount }}
+{{- if not (or $account.create (get $account "name")) }}
+models.{{ .name }}.serviceAccount.name: is not set, and create is false. Fix: name an existing account, or let the chart create one.
+{{- end }}
+{{- end }}
+
+{{/*
+A flag given twice is taken once, and which one depends on the server.
+*/}}
+{{- define "gpu-inference.check.arguments" -}}
+{{- if .spec.extraArgs }}
+  {{- $flags := dict }}
+  {{- range .runtime.args }}
+    {{- if hasKey . "flag" }}
+      {{- $_ := set $flags .flag (ternary (printf "set %s instead" (get . "from")) "remove it" (hasKey . "from")) }}
+    {{- end }}
+  {{- end }}
+  {{- range $index, $arg := .spec.extraArgs }}
+    {{- $flag := include "gpu-inference.args.text" $arg | splitList "=" | first }}
+    {{- if hasKey $flags $flag }}
+models.{{ $.name }}.extraArgs[{{ $index }}]: {{ $flag }} is set by the chart already. Fix: {{ index $flags $flag }}.
+    {{- end }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "gpu-inference.check.env" -}}
+{{- $names := keys .spec.env }}
+{{- range .spec.container.env }}{{ $names = append $names .name }}{{ end }}
+{{- range list "NVIDIA_VISIBLE_DEVICES" "CUDA_VISIBLE_DEVICES" }}
+  {{- if has . $names }}
+models.{{ $.name }}.env.{{ . }}: would bypass the GPUs that Kubernetes allocates to the pod. Fix: remove it and set accelerator.count.
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "gpu-inference.check.resources" -}}
+{{- $sizes := dict "shm.sizeLimit" .spec.shm.sizeLimit "storage.cache.sizeLimit" .spec.storage.cache.sizeLimit }}
+{{- range $name, $dir := .spec.writable }}{{ $_ := set $sizes (printf "writable.%s.sizeLimit" $name) $dir.sizeLimit }}{{ end }}
+{{- $memory := .spec.resources.memory }}
+{{- $_ := set $sizes "resources.memory.requests" $memory.requests }}
+{{- $_ := set $sizes "resources.memory.limits" $memory.limits }}
+{{- range $path, $size := $sizes }}
+  {{- if lt (include "gpu-inference.quantity.mib" $size | int64) 1 }}
+models.{{ $.name }}.{{ $path }}: {{ toJson $size }} is not a size. Fix: write it in Mi, Gi or Ti, for example 2Gi.
+  {{- end }}
+{{- end }}
+{{- if lt (include "gpu-inference.quantity.mib" $memory.limits | int64) (include "gpu-inference.quantity.mib" $memory.requests | int64) }}
+models.{{ .name }}.resources.memory.limits: {{ $memory.limits }} is less than what is requested, {{ $memory.requests }}. Fix: raise it.
+{{- end }}
+{{- $cpu := .spec.resources.cpu }}
+{{- if lt (float64 $cpu.limits) (float64 $cpu.requests) }}
+models.{{ .name }}.resources.cpu.limits: {{ toJson $cpu.limits }} is less than what is requested, {{ toJson $cpu.requests }}. Fix: raise it.
+{{- end }}
+{{- end }}
+
+{{- define "gpu-inference.check.volumes" -}}
+{{- $paths := dict "/dev/shm" "shm" "/cache" "cache" "/models" "model" }}
+{{- range $name, $dir := .spec.writable }}
+  {{- include "gpu-inference.check.mount" (dict "model" $.name "map" "writable" "name" $name "at" $dir.path "paths" $paths) }}
+{{- end }}
+{{- range $name, $volume := .spec.volumes }}
+  {{- include "gpu-inference.check.mount" (dict "model" $.name "map" "volumes" "name" $name "at" $volume.mount.mountPath "paths" $paths) }}
+{{- end }}
+{{- end }}
+
+{{/*
+gpu-inference.check.mount: neither name nor path may be taken; both are noted. Takes {model, map, name, at, paths}.
+*/}}
+{{- define "gpu-inference.check.mount" -}}
+{{- if has .name (values .paths) }}
+models.{{ .model }}.{{ .map }}.{{ .name }}: another volume has this name. Fix: use another one.
+{{- else if hasKey .paths .at }}
+models.{{ .model }}.{{ .map }}.{{ .name }}: {{ .at }} is where {{ index .paths .at }} is mounted. Fix: use another path.
+{{- end }}
+{{- $_ := set .paths .at .name }}
+{{- end }}
+
+{{/*
+Lists are replaced by `pod` and `container`: these would drop what the server needs.
+*/}}
+{{- define "gpu-inference.check.pod" -}}
+{{- if hasKey .spec.pod "containers" }}
+models.{{ .name }}.pod.containers: would replace the server. Fix: use container to change it.
+{{- end }}
+{{- if hasKey .spec.pod "volumes" }}
+models.{{ .name }}.pod.volumes: would replace the volumes the server needs. Fix: use volumes to add some.
+{{- end }}
+{{- range list "args" "env" "ports" "volumeMounts" }}
+  {{- if hasKey $.spec.container . }}
+models.{{ $.name }}.container.{{ . }}: would replace the list the server needs. Fix: use {{ get (dict "args" "extraArgs" "env" "env" "ports" "runtimes.<name>.ports" "volumeMounts" "volumes") . }}.
+  {{- end }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,84 @@
+{{/*
+gpu-inference.check.*: each prints a line for every problem it finds in one model, "<path>: <what>. Fix: <how>.", or nothing.
+*/}}
+{{- define "gpu-inference.check.name" -}}
+{{- if gt (len .fullname) 56 }}
+models.{{ .name }}: "{{ .fullname }}" is {{ len .fullname }} characters long, and at most 56 fit into the names of its objects. Fix: shorten the model's name or set fullnameOverride.
+{{- end }}
+{{- end }}
+
+{{- define "gpu-inference.check.source" -}}
+{{- $path := printf "models.%s.model.source" .name }}
+{{- $source := .spec.model.source }}
+{{- $known := list }}
+{{- range .runtime.modelSources }}{{ $known = append $known (printf "%s://" .) }}{{ end }}
+{{- $scheme := regexFind "^[a-z0-9]+://" $source }}
+{{- if not $source }}
+{{ $path }}: is not set. Fix: set it to where the model lies, {{ $known | join " or " }}….
+{{- else if not (has $scheme $known) }}
+{{ $path }}: {{ toJson $source }} cannot be loaded by {{ .spec.runtime }}. Fix: use one of {{ $known | join ", " }}.
+{{- else if eq $source $scheme }}
+{{ $path }}: {{ toJson $source }} names nothing. Fix: use hf://organisation/name or pvc://claim/path.
+{{- end }}
+{{- end }}
+
+{{- define "gpu-inference.check.image" -}}
+{{- range list "repository" "tag" }}
+  {{- if not (get $.spec.image .) }}
+    {{- if not (and (eq . "tag") (get $.spec.image "digest")) }}
+models.{{ $.name }}.image.{{ . }}: is not set. Fix: set it, or runtimes.{{ $.spec.runtime }}.defaults.image.{{ . }} for all its models.
+    {{- end }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "gpu-inference.check.accelerator" -}}
+{{- $count := int64 .spec.accelerator.count }}
+{{- $p := .spec.parallelism }}
+{{- $shards := mul (int64 $p.tensor) (int64 $p.pipeline) }}
+{{- if lt $count 1 }}
+models.{{ .name }}.accelerator.count: {{ $count }} is not a number of GPUs. Fix: use 1 or more.
+{{- else if and .runtime.parallel (ne $shards $count) }}
+models.{{ .name }}.parallelism: tensor {{ int64 $p.tensor }} x pipeline {{ int64 $p.pipeline }} = {{ $shards }}, but accelerator.count is {{ $count }}. Fix: make the product equal to the count.
+{{- end }}
+{{- end }}
+
+{{- define "gpu-inference.check.nodes" -}}
+{{- $cloud := .root.Values.cloud }}
+{{- $own := merge (dict) (pick .values "nodeSelector") (pick .root.Values.modelDefaults "nodeSelector") }}
+{{- $label := get .cloud.productLabels .accelerator.resource }}
+{{- if not (or (hasKey .accelerator.nodeLabels $label) $own.nodeSelector) }}
+models.{{ .name }}.nodeSelector: on {{ $cloud }} nothing is known that marks nodes with {{ .spec.accelerator.type }}. Fix: select them yourself, for example {node.kubernetes.io/instance-type: …}.
+{{- end }}
+{{- if not (hasKey .cloud .capacity) }}
+models.{{ .name }}.capacity: how {{ $cloud }} marks {{ .capacity }} nodes is not known. Fix: set cloud to the one this is, or clouds.{{ $cloud }}.{{ .capacity }}.
+{{- end }}
+{{- range $name, $toleration := .spec.tolerations }}
+  {{- if not (get $toleration "key") }}
+models.{{ $.name }}.tolerations.{{ $name }}: has no key, so it covers every taint, also those that drain a node. Fix: name the taint's key.
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "gpu-inference.check.scaling" -}}
+{{- $path := printf "models.%s.autoscaling" .name }}
+{{- $scaling := .spec.autoscaling }}
+{{- if $scaling.enabled }}
+  {{- if lt (int64 $scaling.minReplicas) 1 }}
+{{ $path }}.minReplicas: {{ int64 $scaling.minReplicas }} would leave nobody to answer or to measure. Fix: use 1 or more.
+  {{- end }}
+  {{- if lt (int64 $scaling.maxReplicas) (int64 $scaling.minReplicas) }}
+{{ $path }}.maxReplicas: {{ int64 $scaling.maxReplicas }} is less than minReplicas, {{ int64 $scaling.minReplicas }}. Fix: raise maxReplicas or lower minReplicas.
+  {{- end }}
+  {{- if not (dig "metrics" "inFlight" false .runtime) }}
+{{ $path }}.enabled: {{ .spec.runtime }} has no metric of requests in flight. Fix: set it to false, or runtimes.{{ .spec.runtime }}.metrics.inFlight.
+  {{- else }}
+    {{- range $label, $from := .runtime.metrics.inFlight.selector }}
+      {{- $value := include "gpu-inference.args.at" (dict "spec" $.spec "path" $from) }}
+      {{- if not (regexMatch "^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$" $value) }}
+models.{{ $.name }}.{{ $from }}: {{ toJson $value }} selects the metric and so has to be a valid label value. Fix: use letters, digits, "-", "_" and ".", at most 63.
+      {{- end }}
+    {{- end }}
+  {{- end }}
+{{- end }}
+{{- end }}

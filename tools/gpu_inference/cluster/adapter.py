@@ -1,9 +1,8 @@
 """Serves external.metrics.k8s.io/v1beta1 from Prometheus, by prometheus-adapter's own rules and with its answers.
 
 An aggregated API server: it takes only connections with a client certificate of the front proxy's authority, so nobody
-but the API server gets an answer. Behaviour as of prometheus-adapter: a metric without any series is
-404, a query without a result is an empty list, and a Prometheus that does not answer is 500 (the HPA then keeps the
-replicas as they are).
+but the API server gets an answer. As with prometheus-adapter, a metric without any series is 404, a query without a
+result is an empty list, and a Prometheus that does not answer is 500 (the HPA then keeps the replicas as they are).
 """
 
 from __future__ import annotations

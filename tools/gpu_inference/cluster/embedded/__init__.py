@@ -13,7 +13,7 @@ from typing import Any
 from gpu_inference.cluster import inventory
 from gpu_inference.cluster.binaries import find_or_build
 from gpu_inference.cluster.embedded.components import BINARIES
-from gpu_inference.cluster.embedded.state import State, folder_of, load
+from gpu_inference.cluster.embedded.state import State, claim, folder_of, load
 from gpu_inference.cluster.process import is_running, stop
 from gpu_inference.cluster.progress import Event, Progress, silent
 from gpu_inference.cluster.provider import Capabilities, ComponentStatus, Provider
@@ -72,10 +72,25 @@ class EmbeddedCluster(Provider):
         cluster = cls(name)
         cluster._state = load(cluster.state_dir)
         if not cluster._state or not is_running(*cluster._state.supervisor):
-            raise UserError(
-                f"no cluster named {name!r} is running", fix=f"gpu-inference cluster up --name {name}", exit_code=1
-            )
+            raise _not_running(name)
         return cluster
+
+    @classmethod
+    def remove(cls, name: str) -> None:
+        """Ends the cluster `name`, also what is left of one that was killed. UserError when there is nothing of it."""
+        cluster = cls(name)
+        cluster._state = load(cluster.state_dir)
+        if cluster._state:
+            cluster.down()
+        elif cluster.state_dir.exists():
+            try:
+                with claim(cluster.state_dir):
+                    pass
+            except UserError:
+                fix = "wait, or end the command that starts it"
+                raise UserError(f"the cluster {name!r} is still starting", fix=fix, exit_code=1) from None
+        else:
+            raise _not_running(name)
 
     @property
     def state(self) -> State:
@@ -133,6 +148,9 @@ class EmbeddedCluster(Provider):
         except BaseException:
             self.down()
             raise
+        if self._settings["detached"]:
+            _close(self._supervisor)
+            self._supervisor = None
 
     def _follow(self, supervisor: subprocess.Popen[str], options: dict[str, Any]) -> State:
         assert supervisor.stdin and supervisor.stdout
@@ -160,10 +178,7 @@ class EmbeddedCluster(Provider):
     def _end_child(self, supervisor: subprocess.Popen[str]) -> None:
         if self._settings["detached"]:
             supervisor.terminate()
-        for pipe in (supervisor.stdin, supervisor.stdout):
-            with contextlib.suppress(BrokenPipeError):
-                if pipe:
-                    pipe.close()  # the end of its standard input ends it
+        _close(supervisor)  # the end of its standard input ends it
         try:
             supervisor.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -180,3 +195,16 @@ class EmbeddedCluster(Provider):
     def status(self) -> list[ComponentStatus]:
         processes = {"supervisor": self.state.supervisor, **self.state.components}
         return [ComponentStatus(name, is_running(*process), process[0]) for name, process in processes.items()]
+
+
+def _close(supervisor: subprocess.Popen[str]) -> None:
+    for pipe in (supervisor.stdin, supervisor.stdout):
+        with contextlib.suppress(BrokenPipeError):
+            if pipe:
+                pipe.close()
+
+
+def _not_running(name: str) -> UserError:
+    return UserError(
+        f"no cluster named {name!r} is running", fix=f"gpu-inference cluster up --name {name}", exit_code=1
+    )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import json
+import os
 import re
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,3 +65,27 @@ def load(folder: Path) -> State | None:
     raw["supervisor"] = tuple(raw["supervisor"])
     raw["components"] = {name: tuple(process) for name, process in raw["components"].items()}
     return State(**raw)
+
+
+@contextlib.contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Makes `folder` empty and ours while the context lasts, then removes it. UserError when a cluster lives there."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"a cluster named {folder.name!r} is running already",
+                fix=f"gpu-inference cluster down --name {folder.name}, or give another --name",
+                exit_code=1,
+            ) from None
+        for entry in folder.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        try:
+            yield
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(handle)

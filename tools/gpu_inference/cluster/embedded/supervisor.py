@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import select
-import shutil
 import signal
 import ssl
 import subprocess
@@ -52,7 +50,7 @@ class Supervisor:
         self.log_dir = options.state_dir / "log"
 
     def run(self) -> None:
-        with claim(self.options.state_dir):
+        with state.claim(self.options.state_dir):
             try:
                 self._redirect_stderr()
                 _say("ready", self._up())
@@ -178,30 +176,6 @@ class Supervisor:
         self.log_dir.mkdir(parents=True)
         with (self.log_dir / "supervisor.log").open("ab") as log:
             os.dup2(log.fileno(), sys.stderr.fileno())
-
-
-@contextlib.contextmanager
-def claim(folder: Path) -> Iterator[None]:
-    """Makes `folder` empty and ours while the context lasts, then removes it. UserError when a cluster lives there."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"a cluster named {folder.name!r} is running already",
-                fix=f"gpu-inference cluster down --name {folder.name}, or give another --name",
-                exit_code=1,
-            ) from None
-        for entry in folder.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        try:
-            yield
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(handle)
 
 
 def _answers(url: str, context: ssl.SSLContext) -> bool:

@@ -1,0 +1,85 @@
+"""Clusters for tests, behind the fixtures and options of pytest-helm-charts.
+
+`kube_cluster`, `kube_config`, `cluster_type` and `chart_path` are that plugin's, with its options and environment variables.
+What differs: without any option there is a cluster all the same, of type `embedded`, and the chart is this project's. With
+`--cluster-type existing` (or any other type, or just `--kubeconfig FILE`) the plugin's own behaviour holds: the tests run
+on the cluster of `--kubeconfig` or $KUBECONFIG, which is never created or deleted here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gpu_inference.cluster.binaries import find_or_build
+from gpu_inference.cluster.command import RULES
+from gpu_inference.cluster.embedded import EmbeddedCluster
+from gpu_inference.cluster.embedded.components import BINARIES
+from gpu_inference.cluster.existing import ExistingCluster
+from gpu_inference.cluster.progress import console_progress
+from gpu_inference.cluster.provider import Provider
+from gpu_inference.errors import UserError
+from gpu_inference.paths import CHART
+from pytest_helm_charts import clusters
+from pytest_helm_charts.fixtures import ENV_VAR_CHART_PATH, ENV_VAR_CLUSTER_TYPE, ENV_VAR_KUBE_CONFIG
+
+EMBEDDED = "embedded"
+
+
+@pytest.fixture(scope="session")
+def cluster_type(pytestconfig: pytest.Config) -> str:
+    """--cluster-type or $ATS_CLUSTER_TYPE; else `existing` when --kubeconfig is given, else `embedded`."""
+    given = pytestconfig.getoption("cluster_type") or os.environ.get(ENV_VAR_CLUSTER_TYPE)
+    return given or ("existing" if pytestconfig.getoption("kubeconfig") else EMBEDDED)
+
+
+@pytest.fixture(scope="session")
+def chart_path(pytestconfig: pytest.Config) -> str:
+    """--chart-path or $ATS_CHART_PATH; else this project's chart."""
+    return pytestconfig.getoption("chart_path") or os.environ.get(ENV_VAR_CHART_PATH) or str(CHART)
+
+
+@pytest.fixture(scope="session")
+def cluster_binaries() -> dict[str, Path]:
+    """The binaries of an embedded cluster; skips, with the reason, what needs them where they cannot be had."""
+    if sys.platform != "linux":
+        pytest.skip("an embedded cluster needs Linux")
+    try:
+        return find_or_build(BINARIES, console_progress(sys.__stderr__))
+    except UserError as error:
+        pytest.skip(f"an embedded cluster cannot run here: {error.message}")
+
+
+@pytest.fixture(scope="session")
+def provider(cluster_type: str, pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Provider]:
+    """The cluster under test, up for the whole session: a Provider, for what `kube_cluster` has no words for."""
+    if cluster_type == EMBEDDED:
+        request.getfixturevalue("cluster_binaries")
+        cluster: Provider = EmbeddedCluster(f"test-{os.getpid()}", sync_period=2, scrape_interval=1, rules=RULES)
+    else:
+        path = pytestconfig.getoption("kubeconfig") or os.environ.get(ENV_VAR_KUBE_CONFIG)
+        if not path:
+            pytest.skip(f"a cluster of type {cluster_type!r} needs --kubeconfig or ${ENV_VAR_KUBE_CONFIG}")
+        cluster = ExistingCluster(Path(path))
+    with cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def kube_config(provider: Provider) -> str:
+    """Path of the kubeconfig of the cluster under test."""
+    return str(provider.kubeconfig)
+
+
+@pytest.fixture(scope="module")
+def kube_cluster(provider: Provider, kube_config: str) -> Iterator[clusters.Cluster]:
+    """The plugin's Cluster, connected. Its `kubectl` finds the pinned kubectl first."""
+    cluster = clusters.ExistingCluster(kube_config)
+    cluster.create()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{provider.kubectl_path.parent}{os.pathsep}{os.environ.get('PATH', '')}")
+        yield cluster
+    cluster.destroy()

@@ -1,0 +1,98 @@
+"""`gpu-inference cluster`: a cluster for trying things out, on this machine or one that is there already."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+from gpu_inference.cluster import inventory
+from gpu_inference.cluster.embedded import EmbeddedCluster
+from gpu_inference.cluster.existing import ExistingCluster
+from gpu_inference.cluster.progress import console_progress
+from gpu_inference.cluster.provider import Provider
+from gpu_inference.errors import UserError
+from gpu_inference.paths import ROOT
+
+RULES = ROOT / "ci" / "prometheus-adapter" / "values.yaml"
+_DEFAULT_NAME = "default"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the actions up, status, down and kubeconfig with their options."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    up = actions.add_parser("up", help="start a cluster that stays until `cluster down`")
+    up.add_argument("--cloud", choices=inventory.known(), default="generic", help="whose nodes (default: %(default)s)")
+    up.add_argument(
+        "--sync-period",
+        type=float,
+        default=15.0,
+        metavar="SECONDS",
+        help="of the HPA controller (default: %(default)s)",
+    )
+    up.add_argument(
+        "--rules", type=Path, default=RULES, metavar="FILE",
+        help="prometheus-adapter rules of the external metrics API (default: those of the runtime presets)",
+    )  # fmt: skip
+    status = actions.add_parser("status", help="show the parts of a cluster and whether each is alive")
+    down = actions.add_parser("down", help="end a cluster and remove everything of it")
+    kubeconfig = actions.add_parser("kubeconfig", help="print the path of a cluster's kubeconfig")
+    for action in (up, status, down, kubeconfig):
+        action.add_argument("--name", default=_DEFAULT_NAME, help="of the embedded cluster (default: %(default)s)")
+        action.add_argument(
+            "--provider", choices=("embedded", "existing"), default="embedded", help="default: %(default)s"
+        )
+        action.add_argument(
+            "--kubeconfig", type=Path, metavar="FILE", help="of an existing cluster (default: KUBECONFIG)"
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs one action. 0 when it worked; `status` is 1 when a part of the cluster is not alive."""
+    if args.kubeconfig and args.provider != "existing":
+        raise UserError("--kubeconfig is for an existing cluster", fix="add --provider existing")
+    return {"up": _up, "status": _status, "down": _down, "kubeconfig": _kubeconfig}[args.action](args)
+
+
+def _find(args: argparse.Namespace) -> Provider:
+    return ExistingCluster(args.kubeconfig) if args.provider == "existing" else EmbeddedCluster.attach(args.name)
+
+
+def _up(args: argparse.Namespace) -> int:
+    cluster: Provider
+    if args.provider == "existing":
+        cluster = ExistingCluster(args.kubeconfig)
+    else:
+        cluster = EmbeddedCluster(
+            args.name,
+            cloud=args.cloud,
+            sync_period=args.sync_period,
+            rules=args.rules,
+            detached=True,
+            progress=console_progress(),
+        )
+    cluster.up()
+    path = shlex.quote(str(cluster.kubeconfig))
+    print(f"KUBECONFIG={path}")
+    print(f"next: helm install llm chart/ -f values/prod.yaml --kubeconfig {path}")
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    parts = _find(args).status()
+    for part in parts:
+        print(f"{part.name:<24} {part.pid or '-':>8} {'alive' if part.alive else 'dead'}")
+    return 0 if all(part.alive for part in parts) else 1
+
+
+def _down(args: argparse.Namespace) -> int:
+    if args.provider == "existing":
+        raise UserError("an existing cluster is not ours to end", fix="leave --provider away to end an embedded one")
+    EmbeddedCluster.remove(args.name)
+    print(f"cluster {args.name} is gone")
+    return 0
+
+
+def _kubeconfig(args: argparse.Namespace) -> int:
+    print(_find(args).kubeconfig)
+    return 0

@@ -38,7 +38,8 @@ def test_a_rollout_is_not_failed_while_it_loads(models):
     for model in models:
         deadline = model.deployment["spec"]["progressDeadlineSeconds"]
         provision = model.spec["startup"]["provisionSeconds"]
-        assert deadline >= model.startup_budget + provision > model.startup_budget, model.name
+        assert deadline >= 2 * model.spec["startup"]["loadSeconds"] + provision, model.name
+        assert deadline > model.startup_budget, model.name
         assert deadline > model.deployment["spec"].get("minReadySeconds", 0)
 
 

@@ -1,6 +1,7 @@
 """Kubernetes' own JSON schemas, as the package kubernetes-validate bundles them, strict: unknown fields are errors.
 
-The package's `validate` reads 1.6 MB of definitions for every object; here a validator is made once per kind and version.
+The package's `validate` reads 1.6 MB of definitions for every object; here a validator is made once per kind and
+version.
 """
 
 from __future__ import annotations

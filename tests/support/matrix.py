@@ -59,7 +59,7 @@ def rich_model(runtime: str, accelerator: str, capacity: str) -> dict[str, Any]:
         "capacity": capacity,
         "autoscaling": {"enabled": True, "minReplicas": 2, "maxReplicas": 6, "target": {"requestsInFlight": 5}},
         "rollout": {"spareGPU": False},
-        "startup": {"loadSeconds": 333},
+        "startup": {"loadSeconds": 333, "provisionSeconds": 0},
         "drain": {"preStopSeconds": 2, "requestSeconds": 3},  # fits the shortest notice of a spot node
         "env": {"EXTRA": "1"},
         "extraArgs": ["--extra"],

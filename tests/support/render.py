@@ -41,7 +41,7 @@ def _layer(text: str) -> Path:
 
 def as_layer(values: dict[str, Any] | str) -> Path:
     """A values file with these values; a string is taken as the file's text."""
-    return _layer(values if isinstance(values, str) else json.dumps(values))
+    return _layer(values if isinstance(values, str) else json.dumps(values, ensure_ascii=False))
 
 
 @functools.cache

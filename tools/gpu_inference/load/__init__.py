@@ -1,0 +1,1 @@
+"""Load generation: traces of real traffic replayed open loop against a serving endpoint, and what was measured."""

@@ -148,6 +148,7 @@ def workers(options: Options, ports: Ports, pki: Pki) -> list[Component]:
                 "prometheus",
                 config__file=_prometheus_config(options, ports, kubeconfig("prometheus")),
                 storage__tsdb__path=options.state_dir / "prometheus",
+                scrape__discovery_reload_interval=_milliseconds(options.scrape_interval),
                 web__listen_address=ports.address("prometheus"),
                 log__level="warn",
             ),
@@ -178,9 +179,13 @@ def _kwok(options: Options, ports: Ports, kubeconfig: Path) -> list[str]:
     return command + [f"--config={HERE / 'stages' / stage}.yaml" for stage in ("nodes", "pods", deletion)]
 
 
+def _milliseconds(seconds: float) -> str:
+    return f"{round(seconds * 1000)}ms"
+
+
 def _prometheus_config(options: Options, ports: Ports, kubeconfig: Path) -> Path:
     values = {
-        "interval": f"{round(options.scrape_interval * 1000)}ms",
+        "interval": _milliseconds(options.scrape_interval),
         "kubeconfig": str(kubeconfig),
         "twin": ports.address("twin"),
     }

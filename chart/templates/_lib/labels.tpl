@@ -3,7 +3,7 @@ gpu-inference.labels.selector: literals and names only, they can never change.
 */}}
 {{- define "gpu-inference.labels.selector" -}}
 app.kubernetes.io/name: gpu-inference
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: server
 gpu-inference.io/model: {{ .name }}
 {{- end }}
@@ -14,7 +14,7 @@ gpu-inference.labels.metadata: of every object of a model. Annotations may follo
 {{- define "gpu-inference.labels.metadata" -}}
 metadata:
   name: {{ .fullname }}
-  namespace: {{ .root.Release.Namespace }}
+  namespace: {{ .root.Release.Namespace | quote }}
   labels:
     {{- .selector | nindent 4 }}
     {{- include "gpu-inference.labels.release" .root | nindent 4 }}

@@ -34,7 +34,7 @@ def source() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
 def bundle(entry: str | None = None) -> dict[str, Any]:
     """A schema with the definitions it reaches under `$defs`: the values', or the one of definition `entry`."""
     root, definitions = source()
-    top = {"$schema": root["$schema"], "$ref": _PREFIX + entry} if entry else root
+    top = {"$schema": root["$schema"], "$ref": _PREFIX + entry} if entry else _complete(root)
     reached: dict[str, dict[str, Any]] = {}
     pending = list(references(top))
     while pending:
@@ -43,6 +43,21 @@ def bundle(entry: str | None = None) -> dict[str, Any]:
             reached[name] = definitions[name]
             pending += references(definitions[name])
     return {**top, "$defs": {name: reached[name] for name in sorted(reached)}}
+
+
+def _complete(root: dict[str, Any]) -> dict[str, Any]:
+    """The root with every key required that has a default. Helm fills defaults in first, so only a null, which
+    deletes a default, can make one missing, and no template could render then.
+    """
+    return {**root, "allOf": [_required(root, defaults(root))]}
+
+
+def _required(schema: dict[str, Any], default: Any) -> dict[str, Any]:
+    known = follow(schema).get("properties")
+    if not known or not isinstance(default, dict):
+        return {}
+    below = {key: _required(known[key], value) for key, value in default.items()}
+    return {"required": list(default), "properties": {key: needed for key, needed in below.items() if needed}}
 
 
 def references(schema: Any) -> Iterator[str]:

@@ -44,11 +44,13 @@ class Problem:
 
 @dataclass(slots=True)
 class Document:
-    """A values file: its tree (an empty map if there is none to be had) and its problems."""
+    """A values file: its tree and its problems. `complete` is false where a problem ended the reading; the tree is
+    empty then."""
 
     file: str
     tree: Tree
     problems: list[Problem] = field(default_factory=list)
+    complete: bool = True
 
 
 def load(path: FilePath) -> Document:
@@ -95,15 +97,17 @@ class _Parser:
 
     def document(self, content: bytes) -> Document:
         tree = Tree({}, Position(self.file, 1, 1))
+        complete = True
         try:
             root = self._compose(self._decode(content))
             if root is not None:
                 tree = self._root(root)
         except _Failure as failure:
             self.problems.append(failure.problem)
+            complete = False
         # What an alias repeats has one cause, written once.
         unique = {(problem.rule, problem.at): problem for problem in reversed(self.problems)}
-        return Document(self.file, tree, list(reversed(unique.values())))
+        return Document(self.file, tree, list(reversed(unique.values())), complete)
 
     def _fail(self, rule: str, message: str, fix: str, at: Position, path: Path = ()) -> _Failure:
         return _Failure(Problem(rule, message, fix, at, path))

@@ -1,0 +1,58 @@
+"""From documents to a report; reads nothing but the documents it is given and the chart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from gpu_inference.report import Finding, Report
+from gpu_inference.resolve import merged
+from gpu_inference.validate.rules import broken_rules
+from gpu_inference.validate.schema_errors import Mistake, mistakes
+from gpu_inference.values.loader import Document, Problem
+from gpu_inference.values.tree import Tree, format_path
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Layers that belong together: one file, or everything given with -f."""
+
+    layers: Sequence[Document]
+
+    @property
+    def name(self) -> str:
+        return " + ".join(layer.file for layer in self.layers)
+
+
+def check(subjects: Iterable[Subject]) -> Report:
+    """A report on all subjects; what several of them share is reported once."""
+    findings: dict[Finding, None] = {}
+    names = []
+    for subject in subjects:
+        names.append(subject.name)
+        findings |= dict.fromkeys(_check(subject))
+    return Report(sorted(findings), names)
+
+
+def _check(subject: Subject) -> list[Finding]:
+    problems = [_of_problem(problem) for layer in subject.layers for problem in layer.problems]
+    if not all(layer.complete for layer in subject.layers):
+        return problems
+    tree = merged([layer.tree for layer in subject.layers])
+    found = [_of_mistake(mistake, tree) for mistake in mistakes(tree.plain())]
+    # Rules across fields take the types for granted.
+    found = found or [_of_mistake(mistake, tree) for mistake in broken_rules(tree.plain())]
+    return problems + found
+
+
+def _of_problem(problem: Problem) -> Finding:
+    at = problem.at
+    return Finding(
+        at.file, at.line, at.column, f"yaml-{problem.rule}", format_path(problem.path), problem.message, problem.fix
+    )
+
+
+def _of_mistake(mistake: Mistake, tree: Tree) -> Finding:
+    place = tree.find(mistake.path)
+    at = place.key_at if mistake.about_key and place.key_at else place.at
+    return Finding(at.file, at.line, at.column, mistake.rule, format_path(mistake.path), mistake.message, mistake.fix)

@@ -1,0 +1,271 @@
+"""Rules across fields: the problems the chart's check templates refuse to render, found in the resolved values.
+
+One function a rule set, as in chart/templates/_lib/check*.tpl; a test sends every case through Helm and through these.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gpu_inference.resolve import resolve_values
+from gpu_inference.validate.schema_errors import Mistake, mistakes, nearest, show
+from gpu_inference.values.presets import KINDS, Kind, load_presets, overlay
+from gpu_inference.values.tree import Path
+
+# Names and paths of the volumes the chart itself mounts.
+_CHART_MOUNTS = {"/dev/shm": "shm", "/cache": "cache", "/models": "model"}
+_GPU_VARIABLES = ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
+_REPLACED_LISTS = {"args": "extraArgs", "env": "env", "ports": "runtimes.<name>.ports", "volumeMounts": "volumes"}
+_MIB = {"Mi": 1, "Gi": 1024, "Ti": 1024 * 1024}
+# What is left of the 63 characters of a label value for the longest suffix of an object's name.
+_LONGEST_FULLNAME = 56
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What a rule looks at: a model's resolved spec, its presets, and the values they came from."""
+
+    name: str
+    spec: Mapping[str, Any]
+    cloud: Mapping[str, Any]
+    values: Mapping[str, Any]
+
+    @property
+    def runtime(self) -> Mapping[str, Any]:
+        return self.spec["runtimePreset"]
+
+    def mistake(self, rule: str, path: str, message: str, fix: str) -> Mistake:
+        """A mistake at a dotted path of the model."""
+        return Mistake(rule, ("models", self.name, *path.split(".")) if path else ("models", self.name), message, fix)
+
+
+def broken_rules(values: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Mistakes in merged values that satisfy the schema."""
+    presets = list(_presets(values))
+    yield from presets
+    if presets:
+        return
+    release = resolve_values(values)
+    for name, spec in release["models"].items():
+        model = Model(name, spec, release["cloudPreset"], values)
+        for rule in _RULES:
+            yield from rule(model)
+
+
+def _presets(values: Mapping[str, Any]) -> Iterator[Mistake]:
+    runtimes, accelerators, clouds = (load_presets(kind, values) for kind in KINDS)
+    yield from _preset("cloud", "clouds", values["cloud"], clouds, ("cloud",))
+    for name, own in values["models"].items():
+        model = overlay(values["modelDefaults"], own)
+        yield from _preset("runtime", "runtimes", model["runtime"], runtimes, ("models", name, "runtime"))
+        kind = model["accelerator"]["type"]
+        yield from _preset("accelerator", "accelerators", kind, accelerators, ("models", name, "accelerator", "type"))
+
+
+def _preset(what: str, kind: Kind, name: str, known: Mapping[str, Any], path: Path) -> Iterator[Mistake]:
+    if name not in known:
+        message = f"{show(name)} is not a known {what}" if name else f"no {what} is set"
+        likely = nearest(name, known)
+        fix = f"write {likely}" if likely else f"use one of {', '.join(sorted(known))}, or define it under {kind}"
+        yield Mistake(f"unknown-{what}", path, message, fix)
+        return
+    for mistake in mistakes(known[name], f"{what}Whole"):
+        yield replace(mistake, rule="incomplete-preset", path=(kind, name, *mistake.path))
+
+
+def _name(model: Model) -> Iterator[Mistake]:
+    """Without fullnameOverride the release's name counts, which the values do not tell."""
+    fullname = f"{model.values['fullnameOverride']}-{model.name}"
+    if model.values["fullnameOverride"] and len(fullname) > _LONGEST_FULLNAME:
+        message = f"{fullname} has {len(fullname)} characters, and at most {_LONGEST_FULLNAME} fit into object names"
+        yield model.mistake("name-length", "", message, "shorten the model's name or fullnameOverride")
+
+
+def _source(model: Model) -> Iterator[Mistake]:
+    text = model.spec["model"]["source"]
+    known = [f"{scheme}://" for scheme in model.runtime["modelSources"]]
+    if not text:
+        yield model.mistake(
+            "model-source", "model.source", "no source is set", f"set it to where the model lies, {' or '.join(known)}…"
+        )
+    elif not text.startswith(tuple(known)):
+        message = f"{show(text)} cannot be loaded by {model.spec['runtime']}"
+        yield model.mistake("model-source", "model.source", message, f"use one of {', '.join(known)}")
+
+
+def _image(model: Model) -> Iterator[Mistake]:
+    image = model.spec["image"]
+    needed = ["repository"] if image.get("digest") else ["repository", "tag"]
+    for key in needed:
+        if not image.get(key):
+            runtime = model.spec["runtime"]
+            yield model.mistake(
+                "image", f"image.{key}", f"no {key} is set", f"set it, or runtimes.{runtime}.defaults.image.{key}"
+            )
+
+
+def _gpus(model: Model) -> Iterator[Mistake]:
+    count, split = model.spec["accelerator"]["count"], model.spec["parallelism"]
+    product = split["tensor"] * split["pipeline"]
+    if model.runtime.get("parallel") and product != count:
+        message = (
+            f"tensor {split['tensor']} x pipeline {split['pipeline']} = {product}, but accelerator.count is {count}"
+        )
+        yield model.mistake("parallelism", "parallelism", message, "make the product equal to the count")
+
+
+def _nodes(model: Model) -> Iterator[Mistake]:
+    cloud, capacity, accelerator = model.values["cloud"], model.spec["capacity"], model.spec["acceleratorPreset"]
+    label = model.cloud["productLabels"].get(accelerator["resource"])
+    own = overlay(model.values["modelDefaults"], model.values["models"][model.name])["nodeSelector"]
+    if label not in accelerator["nodeLabels"] and not own:
+        message = f"on {cloud} nothing is known that marks nodes with {model.spec['accelerator']['type']}"
+        fix = "select them yourself, for example {node.kubernetes.io/instance-type: …}"
+        yield model.mistake("node-label", "nodeSelector", message, fix)
+    if capacity not in model.cloud:
+        message = f"how {cloud} marks {capacity} nodes is not known"
+        yield model.mistake(
+            "capacity", "capacity", message, f"set cloud to the one this is, or clouds.{cloud}.{capacity}"
+        )
+
+
+def _tolerations(model: Model) -> Iterator[Mistake]:
+    message = "has no key, so it covers every taint, also those that drain a node"
+    for name, toleration in model.spec["tolerations"].items():
+        if not toleration.get("key"):
+            yield model.mistake("toleration-key", f"tolerations.{name}", message, "name the taint's key")
+    own = model.spec["pod"].get("tolerations", [])
+    if any(not toleration.get("key") for toleration in own):
+        fix = "use tolerations, and name the taint's key"
+        yield model.mistake("toleration-key", "pod.tolerations", f"one {message}", fix)
+
+
+def _scaling(model: Model) -> Iterator[Mistake]:
+    scaling, runtime = model.spec["autoscaling"], model.spec["runtime"]
+    if not scaling["enabled"]:
+        return
+    if scaling["maxReplicas"] < scaling["minReplicas"]:
+        message = f"{scaling['maxReplicas']} is less than minReplicas, {scaling['minReplicas']}"
+        yield model.mistake("replicas", "autoscaling.maxReplicas", message, "raise maxReplicas or lower minReplicas")
+    signal = model.runtime["metrics"].get("inFlight")
+    if not signal:
+        message = f"{runtime} has no metric of requests in flight"
+        fix = f"set it to false, or runtimes.{runtime}.metrics.inFlight"
+        yield model.mistake("scaling-signal", "autoscaling.enabled", message, fix)
+        return
+    for path in signal.get("selector", {}).values():
+        value = str(_at(model.spec, path))
+        if not re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", value):
+            message = f"{show(value)} selects the metric and so has to be a valid label value"
+            yield model.mistake("label-value", path, message, 'use letters, digits, "-", "_" and ".", at most 63')
+
+
+def _network(model: Model) -> Iterator[Mistake]:
+    port = model.spec["service"]["port"]
+    for name, taken in model.runtime["ports"].items():
+        if name != "http" and taken == port:
+            message = f"{port} is the {name} port of {model.spec['runtime']} already"
+            yield model.mistake("service-port", "service.port", message, "use another one")
+    account = model.spec["serviceAccount"]
+    if not (account["create"] or account.get("name")):
+        fix = "name an existing account, or let the chart create one"
+        yield model.mistake("service-account", "serviceAccount.name", "is not set, and create is false", fix)
+
+
+def _arguments(model: Model) -> Iterator[Mistake]:
+    """A flag given twice is taken once, and which one depends on the server."""
+    flags = {argument["flag"]: argument.get("from", "") for argument in model.runtime["args"] if "flag" in argument}
+    for index, argument in enumerate(model.spec["extraArgs"]):
+        flag = str(argument).partition("=")[0]
+        if flag in flags:
+            setting = flags[flag].replace("ports.", f"runtimes.{model.spec['runtime']}.ports.")
+            fix = f"set {setting} instead" if setting else "remove it"
+            path: Path = ("models", model.name, "extraArgs", index)
+            yield Mistake("repeated-flag", path, f"{flag} is set by the chart already", fix)
+
+
+def _environment(model: Model) -> Iterator[Mistake]:
+    for name in _GPU_VARIABLES:
+        if name in model.spec["env"]:
+            message = "would bypass the GPUs that Kubernetes allocates to the pod"
+            yield model.mistake("gpu-variable", f"env.{name}", message, "remove it and set accelerator.count")
+
+
+def _resources(model: Model) -> Iterator[Mistake]:
+    cpu, memory = model.spec["resources"]["cpu"], model.spec["resources"]["memory"]
+    for path, below in (
+        ("resources.memory.limits", _mib(memory["limits"]) < _mib(memory["requests"])),
+        ("resources.cpu.limits", cpu["limits"] < cpu["requests"]),
+    ):
+        if below:
+            limit, request = _at(model.spec, path), _at(model.spec, path.replace("limits", "requests"))
+            yield model.mistake("limits", path, f"{limit} is less than what is requested, {request}", "raise it")
+
+
+def _volumes(model: Model) -> Iterator[Mistake]:
+    """Neither name nor path of a volume may be taken; what is written in several layers must be whole in the end."""
+    taken = dict(_CHART_MOUNTS)
+    for kind, name, missing, at in _mounts(model.spec):
+        for key in missing:
+            yield model.mistake("incomplete-volume", f"{kind}.{name}", f"`{key}` is missing", f"add `{key}`")
+        if name in taken.values():
+            yield model.mistake("volume", f"{kind}.{name}", "another volume has this name", "use another one")
+        elif at in taken:
+            yield model.mistake("volume", f"{kind}.{name}", f"{at} is where {taken[at]} is mounted", "use another path")
+        if at:
+            taken[at] = name
+
+
+def _mounts(spec: Mapping[str, Any]) -> Iterator[tuple[str, str, list[str], str | None]]:
+    """(map, name, missing keys, path) of each directory and volume."""
+    for name, directory in sorted(spec["writable"].items()):
+        yield "writable", name, [key for key in ("path", "sizeLimit") if key not in directory], directory.get("path")
+    for name, volume in sorted(spec["volumes"].items()):
+        at = volume.get("mount", {}).get("mountPath")
+        missing = [key for key in ("mount", "source") if not volume.get(key)]
+        yield "volumes", name, missing or ([] if at else ["mount.mountPath"]), at
+
+
+def _hatches(model: Model) -> Iterator[Mistake]:
+    """`pod` and `container` replace lists: these would drop what the server needs."""
+    pod, container = model.spec["pod"], model.spec["container"]
+    if "containers" in pod:
+        yield model.mistake("escape-hatch", "pod.containers", "would replace the server", "use container to change it")
+    if "volumes" in pod:
+        fix = "use volumes to add some"
+        yield model.mistake("escape-hatch", "pod.volumes", "would replace the volumes the server needs", fix)
+    for key, instead in _REPLACED_LISTS.items():
+        if key in container:
+            message = "would replace the list the server needs"
+            yield model.mistake("escape-hatch", f"container.{key}", message, f"use {instead}")
+
+
+_RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
+    _name,
+    _source,
+    _image,
+    _gpus,
+    _nodes,
+    _tolerations,
+    _scaling,
+    _network,
+    _arguments,
+    _environment,
+    _resources,
+    _volumes,
+    _hatches,
+)
+
+
+def _at(spec: Mapping[str, Any], path: str) -> Any:
+    value: Any = spec
+    for key in path.split("."):
+        value = value[key]
+    return value
+
+
+def _mib(size: str) -> float:
+    return float(size[:-2]) * _MIB[size[-2:]]

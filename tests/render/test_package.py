@@ -1,4 +1,4 @@
-"""The packaged chart: what is in it, and that it still refuses bad values. Two of the best-known peers ship no schema."""
+"""The packaged chart: what is in it, and that it still refuses bad values. Two well-known peers ship no schema."""
 
 from __future__ import annotations
 
@@ -82,13 +82,11 @@ def test_patterns_are_re2():
 
 def test_objects_of_the_schema_are_closed():
     """Every object with properties refuses others: a typo never passes in silence."""
-    open_ones = [
-        path
-        for path, value in walk(SCHEMA)
-        if isinstance(value, dict) and isinstance(value.get("properties"), dict) and path.rsplit(".", 1)[-1] != "properties"
-        and value.get("additionalProperties") is not False
-    ]  # fmt: skip
-    assert open_ones == []
+    objects = {path: value for path, value in walk(SCHEMA) if isinstance(value, dict) and value.get("type") == "object"}
+    closed = [value for value in objects.values() if "properties" in value]
+    assert len(closed) > 20
+    open_ones = [path for path, value in objects.items() if value.get("additionalProperties", True) is True]
+    assert [path for path in open_ones if "properties" in objects[path]] == []
 
 
 def test_no_null_type():

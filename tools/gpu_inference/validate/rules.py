@@ -110,7 +110,8 @@ def _image(model: Model) -> Iterator[Mistake]:
 def _gpus(model: Model) -> Iterator[Mistake]:
     count, split = model.spec["accelerator"]["count"], model.spec["parallelism"]
     product = split["tensor"] * split["pipeline"]
-    if model.runtime.get("parallel") and product != count:
+    splits = any(argument.get("from") == "parallelism.tensor" for argument in model.runtime["args"])
+    if splits and product != count:
         message = (
             f"tensor {split['tensor']} x pipeline {split['pipeline']} = {product}, but accelerator.count is {count}"
         )

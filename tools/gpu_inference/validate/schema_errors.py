@@ -194,20 +194,21 @@ def _one_of(error: _Error, path: Path) -> Iterator[Mistake]:
     yield Mistake("schema-required", path, f"needs exactly one of {wish}", "keep one of the two")
 
 
+def _size(error: _Error, path: Path) -> Iterator[Mistake]:
+    limit, keyword = error.validator_value, str(error.validator)
+    unit = "characters" if keyword.endswith("Length") else "entries"
+    bound = f"at {'least' if keyword.startswith('min') else 'most'} {limit} {unit}"
+    yield Mistake("schema-size", path, f"{show(error.instance)} is too {_TOO[keyword[:3]]}", f"write {bound}")
+
+
+_TOO = {"min": "short", "max": "long"}
+
+
 def _other(error: _Error, path: Path) -> Iterator[Mistake]:
-    wish = {
-        "minLength": "is empty",
-        "maxLength": f"is longer than {error.validator_value} characters",
-        "minItems": f"has fewer than {error.validator_value} entries",
-        "minProperties": "has no entry",
-        "maxProperties": f"has more than {error.validator_value} entry",
-    }.get(str(error.validator), f"violates {error.validator}: {show(error.validator_value)}")
-    description = error.schema.get("description", "").rstrip(".")
+    """No keyword of the schema comes here today; one that is added still gets a finding."""
+    rule = f"{error.validator}: {show(error.validator_value)}"
     yield Mistake(
-        "schema-size",
-        path,
-        f"{show(error.instance)} {wish}",
-        f"write what is meant: {description}" if description else "",
+        "schema", path, f"{show(error.instance)} violates {rule}", "see chart/README.md for what the key takes"
     )
 
 
@@ -220,6 +221,7 @@ _EXPLAIN: dict[str, Callable[[_Error, Path], Iterator[Mistake]]] = {
     "maximum": _range,
     "exclusiveMinimum": _range,
     "exclusiveMaximum": _range,
+    **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"), _size),
     "required": _required,
     "anyOf": _any_of,
     "oneOf": _one_of,

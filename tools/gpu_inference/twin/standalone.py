@@ -73,6 +73,8 @@ class Process:
         """Wait for the model to load; False when a signal ended the process meanwhile."""
         loop = asyncio.get_running_loop()
         loaded = loop.time() + self.spec.load_seconds
+        if self.spec.load_seconds:
+            self._report(f"twin: loading {self.spec.served_name} for {self.spec.load_seconds:g} s")
         while (left := loaded - loop.time()) > 0:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._terminated.wait(), left)

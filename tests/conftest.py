@@ -1,9 +1,9 @@
 """Clusters for tests, behind the fixtures and options of pytest-helm-charts.
 
-`kube_cluster`, `kube_config`, `cluster_type` and `chart_path` are that plugin's, with its options and environment variables.
-What differs: without any option there is a cluster all the same, of type `embedded`, and the chart is this project's. With
-`--cluster-type existing` (or any other type, or just `--kubeconfig FILE`) the plugin's own behaviour holds: the tests run
-on the cluster of `--kubeconfig` or $KUBECONFIG, which is never created or deleted here.
+`kube_cluster`, `kube_config`, `cluster_type` and `chart_path` are that plugin's, with its options and environment
+variables. What differs: without any option there is a cluster all the same, of type `embedded`, and the chart is this
+project's. With `--cluster-type existing` (or any other type, or just `--kubeconfig FILE`) the plugin's own behaviour
+holds: the tests run on the cluster of `--kubeconfig` or $KUBECONFIG, which is never created or deleted here.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pytest_helm_charts import clusters
+from pytest_helm_charts.fixtures import ENV_VAR_CHART_PATH, ENV_VAR_CLUSTER_TYPE, ENV_VAR_KUBE_CONFIG
+
 from gpu_inference.cluster.binaries import find_or_build
 from gpu_inference.cluster.command import RULES
 from gpu_inference.cluster.embedded import EmbeddedCluster
@@ -23,8 +26,6 @@ from gpu_inference.cluster.progress import console_progress
 from gpu_inference.cluster.provider import Provider
 from gpu_inference.errors import UserError
 from gpu_inference.paths import CHART
-from pytest_helm_charts import clusters
-from pytest_helm_charts.fixtures import ENV_VAR_CHART_PATH, ENV_VAR_CLUSTER_TYPE, ENV_VAR_KUBE_CONFIG
 
 EMBEDDED = "embedded"
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
+from pytest_helm_charts.clusters import Cluster
+
 from gpu_inference.cluster import inventory
 from gpu_inference.cluster.embedded import EmbeddedCluster
 from gpu_inference.errors import UserError
-from pytest_helm_charts.clusters import Cluster
 
 Wait = Callable[[Callable[[], Any], float, str], Any]
 CLOUD = "gke"
@@ -120,6 +121,15 @@ def test_gpus_limit_what_is_scheduled(cluster: EmbeddedCluster, wait_for: Wait) 
 
     wait_for(lambda: outcome() == ["False", "True", "True"], 10, "two pods scheduled, one not")
     cluster.kubectl("delete", "pod", *names)
+
+
+def test_cloud_adds_the_gpu_toleration(cluster: EmbeddedCluster) -> None:
+    """On GKE the API server itself does, so the chart need not."""
+    container = {"name": "m", "image": "none", "resources": {"limits": {"nvidia.com/gpu": "1"}}}
+    apply(cluster, pod("tolerant", containers=[container], tolerations=[]))
+    tolerations = get(cluster, "pod", "tolerant")["spec"]["tolerations"]
+    assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in tolerations
+    cluster.kubectl("delete", "pod", "tolerant")
 
 
 def test_pod_is_ready_after_its_load_time(cluster: EmbeddedCluster, wait_for: Wait) -> None:

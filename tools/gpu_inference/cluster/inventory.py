@@ -34,6 +34,11 @@ def nodes(cloud: str) -> list[dict[str, Any]]:
     return made
 
 
+def admission_plugins(cloud: str) -> list[str]:
+    """Admission plugins that the cloud's API server runs beside Kubernetes' default ones."""
+    return list(_load(cloud).get("admissionPlugins", []))
+
+
 @cache
 def _load(name: str) -> dict[str, Any]:
     content = yaml.safe_load((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpu_inference.cluster import inventory
 from gpu_inference.cluster.embedded.pki import Pki
 from gpu_inference.cluster.embedded.ports import Ports
 
@@ -73,7 +74,7 @@ def etcd(options: Options, ports: Ports, pki: Pki) -> Component:
 
 
 def apiserver(options: Options, ports: Ports, pki: Pki) -> Component:
-    """Admission is Kubernetes' default set (PodSecurity in it) and NodeRestriction, as kubeadm has it."""
+    """Admission is Kubernetes' default set (PodSecurity in it), NodeRestriction as kubeadm has it, and the cloud's."""
     return Component(
         "kube-apiserver",
         _command(
@@ -92,7 +93,7 @@ def apiserver(options: Options, ports: Ports, pki: Pki) -> Component:
             tls_cert_file=pki.crt("apiserver"),
             tls_private_key_file=pki.key("apiserver"),
             authorization_mode="Node,RBAC",
-            enable_admission_plugins="NodeRestriction",
+            enable_admission_plugins=",".join(["NodeRestriction", *inventory.admission_plugins(options.cloud)]),
             allow_privileged="true",
             service_account_issuer="https://kubernetes.default.svc.cluster.local",
             service_account_key_file=pki.folder / "sa.pub",

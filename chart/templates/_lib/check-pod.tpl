@@ -18,7 +18,7 @@ A flag given twice is taken once, and which one depends on the server.
   {{- $flags := dict }}
   {{- range .runtime.args }}
     {{- if hasKey . "flag" }}
-      {{- $_ := set $flags .flag (ternary (printf "set %s instead" (get . "from")) "remove it" (hasKey . "from")) }}
+      {{- $_ := set $flags .flag (ternary (printf "set %s instead" (get . "from" | replace "ports." (printf "runtimes.%s.ports." $.spec.runtime))) "remove it" (hasKey . "from")) }}
     {{- end }}
   {{- end }}
   {{- range $index, $arg := .spec.extraArgs }}
@@ -41,16 +41,7 @@ models.{{ $.name }}.env.{{ . }}: would bypass the GPUs that Kubernetes allocates
 {{- end }}
 
 {{- define "gpu-inference.check.resources" -}}
-{{- $sizes := dict "shm.sizeLimit" .spec.shm.sizeLimit "storage.cache.sizeLimit" .spec.storage.cache.sizeLimit }}
-{{- range $name, $dir := .spec.writable }}{{ $_ := set $sizes (printf "writable.%s.sizeLimit" $name) $dir.sizeLimit }}{{ end }}
 {{- $memory := .spec.resources.memory }}
-{{- $_ := set $sizes "resources.memory.requests" $memory.requests }}
-{{- $_ := set $sizes "resources.memory.limits" $memory.limits }}
-{{- range $path, $size := $sizes }}
-  {{- if lt (include "gpu-inference.quantity.mib" $size | int64) 1 }}
-models.{{ $.name }}.{{ $path }}: {{ toJson $size }} is not a size. Fix: write it in Mi, Gi or Ti, for example 2Gi.
-  {{- end }}
-{{- end }}
 {{- if lt (include "gpu-inference.quantity.mib" $memory.limits | int64) (include "gpu-inference.quantity.mib" $memory.requests | int64) }}
 models.{{ .name }}.resources.memory.limits: {{ $memory.limits }} is less than what is requested, {{ $memory.requests }}. Fix: raise it.
 {{- end }}

@@ -12,7 +12,7 @@ models.{{ .name }}: "{{ .fullname }}" is {{ len .fullname }} characters long, an
 {{- $source := .spec.model.source }}
 {{- $known := list }}
 {{- range .runtime.modelSources }}{{ $known = append $known (printf "%s://" .) }}{{ end }}
-{{- $scheme := regexFind "^[a-z0-9]+://" $source }}
+{{- $scheme := print (splitList "://" $source | first) "://" }}
 {{- if not $source }}
 {{ $path }}: is not set. Fix: set it to where the model lies, {{ $known | join " or " }}….
 {{- else if not (has $scheme $known) }}
@@ -45,17 +45,21 @@ models.{{ .name }}.parallelism: tensor {{ int64 $p.tensor }} x pipeline {{ int64
 
 {{- define "gpu-inference.check.nodes" -}}
 {{- $cloud := .root.Values.cloud }}
-{{- $own := merge (dict) (pick .values "nodeSelector") (pick .root.Values.modelDefaults "nodeSelector") }}
 {{- $label := get .cloud.productLabels .accelerator.resource }}
-{{- if not (or (hasKey .accelerator.nodeLabels $label) $own.nodeSelector) }}
+{{- if not (or (hasKey .accelerator.nodeLabels $label) .values.nodeSelector .root.Values.modelDefaults.nodeSelector) }}
 models.{{ .name }}.nodeSelector: on {{ $cloud }} nothing is known that marks nodes with {{ .spec.accelerator.type }}. Fix: select them yourself, for example {node.kubernetes.io/instance-type: …}.
 {{- end }}
 {{- if not (hasKey .cloud .capacity) }}
 models.{{ .name }}.capacity: how {{ $cloud }} marks {{ .capacity }} nodes is not known. Fix: set cloud to the one this is, or clouds.{{ $cloud }}.{{ .capacity }}.
 {{- end }}
 {{- range $name, $toleration := .spec.tolerations }}
-  {{- if not (get $toleration "key") }}
+  {{- if not $toleration.key }}
 models.{{ $.name }}.tolerations.{{ $name }}: has no key, so it covers every taint, also those that drain a node. Fix: name the taint's key.
+  {{- end }}
+{{- end }}
+{{- range .spec.pod.tolerations }}
+  {{- if not .key }}
+models.{{ $.name }}.pod.tolerations: one has no key, so it covers every taint, also those that drain a node. Fix: use tolerations, and name the taint's key.
   {{- end }}
 {{- end }}
 {{- end }}
@@ -75,7 +79,7 @@ models.{{ $.name }}.tolerations.{{ $name }}: has no key, so it covers every tain
   {{- else }}
     {{- range $label, $from := .runtime.metrics.inFlight.selector }}
       {{- $value := include "gpu-inference.args.at" (dict "spec" $.spec "path" $from) }}
-      {{- if not (regexMatch "^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$" $value) }}
+      {{- if or (gt (len $value) 63) (not (regexMatch "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$" $value)) }}
 models.{{ $.name }}.{{ $from }}: {{ toJson $value }} selects the metric and so has to be a valid label value. Fix: use letters, digits, "-", "_" and ".", at most 63.
       {{- end }}
     {{- end }}

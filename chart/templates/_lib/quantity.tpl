@@ -1,11 +1,10 @@
 {{/*
-gpu-inference.quantity.mib turns a quantity in Mi, Gi or Ti into whole MiB; 0 for anything else.
+gpu-inference.quantity.mib turns a quantity in Mi, Gi or Ti into whole MiB. The schema lets nothing else through.
 */}}
 {{- define "gpu-inference.quantity.mib" -}}
-{{- if hasSuffix "Gi" . }}{{ mulf (trimSuffix "Gi" .) 1024 | int64 }}
-{{- else if hasSuffix "Mi" . }}{{ trimSuffix "Mi" . | int64 }}
-{{- else if hasSuffix "Ti" . }}{{ mulf (trimSuffix "Ti" .) 1048576 | int64 }}
-{{- else }}0{{ end }}
+{{- $number := . | trimSuffix "i" | trimAll "MGT" }}
+{{- $unit := index (dict "Mi" 1 "Gi" 1024 "Ti" 1048576) (trimPrefix $number .) }}
+{{- if contains "." $number }}{{ mulf $number $unit | int64 }}{{ else }}{{ mul $number $unit }}{{ end }}
 {{- end }}
 
 {{/*
@@ -19,6 +18,6 @@ gpu-inference.quantity.memory writes whole MiB as a quantity.
 gpu-inference.quantity.cpu is a number of cores times a number of GPUs. Takes {cores, count}.
 */}}
 {{- define "gpu-inference.quantity.cpu" -}}
-{{- $milli := mulf .cores .count 1000 | int64 }}
-{{- if mod $milli 1000 }}{{ $milli }}m{{ else }}{{ div $milli 1000 | toString | toJson }}{{ end }}
+{{- $cores := toString .cores }}
+{{- if contains "." $cores }}{{ mulf $cores .count 1000 | int64 }}m{{ else }}{{ mul $cores .count | toString | toJson }}{{ end }}
 {{- end }}

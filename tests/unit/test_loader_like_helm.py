@@ -46,7 +46,7 @@ DOCUMENTS = [
     *(f"{scalar}: v\n" for scalar in SCALARS),
     "a: 1\na: 2\n",
     "b: &x {c: 1, d: 2}\ne: {c: 9, <<: *x}\nf: {<<: *x, c: 9}\n",
-    "x: &x {a: 1}\ny: &y {a: 2, b: 3}\nz: {<<: [*x, *y]}\n",
+    "p: &p {a: 1}\nq: &q {a: 2, b: 3}\nr: {<<: [*p, *q]}\n",
     "a: {<<: {b: 1}}\n",
     "a: {<<: [{b: 1}, {b: 2}]}\n",
     "b: &x [1]\ne: {<<: *x}\n",

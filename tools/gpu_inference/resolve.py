@@ -40,12 +40,19 @@ def resolve(layers: Sequence[Path] = ()) -> dict[str, Any]:
     """The release that `helm template CHART -f layer …` describes: {"cloud", "cloudPreset", "values", "models":
     {name: spec}}.
 
-    UserError for a file that cannot be read or parsed, and for an unknown runtime, accelerator or cloud.
+    UserError for a file that cannot be read, and for values that `gpu-inference validate` has findings in.
     """
+    # Imported here: the checks resolve values themselves, and not everyone who does needs the checks.
+    from gpu_inference.validate.engine import Subject, check
+
     documents = [load(layer) for layer in layers]
-    for problem in (problem for document in documents for problem in document.problems):
-        raise UserError(f"{problem.at}: {problem.message}", fix=problem.fix)
-    return resolve_values(helm_values(chart_defaults().tree, [document.tree for document in documents]).plain())
+    findings = check([Subject(documents)]).findings
+    if findings:
+        first = findings[0]
+        more = f"; {len(findings) - 1} more, see gpu-inference validate" if findings[1:] else ""
+        message = f"{first.file}:{first.line}:{first.column}: {first.path}: {first.message}"
+        raise UserError(message, fix=first.fix + more, exit_code=1)
+    return resolve_values(merged([document.tree for document in documents]).plain())
 
 
 def resolve_values(values: Mapping[str, Any]) -> dict[str, Any]:

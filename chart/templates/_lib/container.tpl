@@ -18,9 +18,9 @@ imagePullPolicy: {{ .spec.image.pullPolicy }}
 command: {{ toJson . }}
 {{- end }}
 args:
-  {{- include "gpu-inference.args.list" . | nindent 2 }}
+  {{- include "gpu-inference.args.list" . | trim | nindent 2 }}
 env:
-  {{- include "gpu-inference.env.list" . | nindent 2 }}
+  {{- include "gpu-inference.env.list" . | trim | nindent 2 }}
 ports:
   {{- range $name, $port := .runtime.ports }}
   - {name: {{ $name }}, containerPort: {{ int64 $port }}, protocol: TCP}
@@ -32,11 +32,11 @@ lifecycle:
     sleep: {seconds: {{ . }}}
 {{- end }}
 resources:
-  {{- include "gpu-inference.resources.container" . | nindent 2 }}
+  {{- include "gpu-inference.resources.container" . | trim | nindent 2 }}
 securityContext:
   {{- include "gpu-inference.security.container" .spec.security | nindent 2 }}
 volumeMounts:
-  {{- include "gpu-inference.volumes.container" . | nindent 2 }}
+  {{- include "gpu-inference.volumes.container" . | trim | nindent 2 }}
 {{- end }}
 
 {{/*

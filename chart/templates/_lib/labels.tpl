@@ -1,4 +1,11 @@
 {{/*
+gpu-inference.labels.fullname: what all names of a release begin with. Takes the root context.
+*/}}
+{{- define "gpu-inference.labels.fullname" -}}
+{{- with .Values.fullnameOverride }}{{ . }}{{ else }}{{ .Release.Name }}{{ end }}
+{{- end }}
+
+{{/*
 gpu-inference.labels.selector: literals and names only, they can never change.
 */}}
 {{- define "gpu-inference.labels.selector" -}}

@@ -28,7 +28,7 @@ securityContext:
 containers:
   - {{ include "gpu-inference.container.spec" . | nindent 4 | trim }}
 volumes:
-  {{- include "gpu-inference.volumes.pod" . | nindent 2 }}
+  {{- include "gpu-inference.volumes.pod" . | trim | nindent 2 }}
 {{- end }}
 
 {{/*

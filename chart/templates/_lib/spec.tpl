@@ -31,9 +31,7 @@ gpu-inference.resolve.model sets .spec and the texts that every object of the mo
 {{- end }}
 {{- $_ := set . "spec" $spec }}
 {{- include "gpu-inference.spec.derive" . }}
-{{- $fullname := .root.Release.Name }}
-{{- with .root.Values.fullnameOverride }}{{ $fullname = . }}{{ end }}
-{{- $_ := set . "fullname" (printf "%s-%s" $fullname .name) }}
+{{- $_ := set . "fullname" (printf "%s-%s" (include "gpu-inference.labels.fullname" .root) .name) }}
 {{- $_ := set . "selector" (include "gpu-inference.labels.selector" .) }}
 {{- $_ := set . "metadata" (include "gpu-inference.labels.metadata" .) }}
 {{- end }}

@@ -142,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
         "rate": args.rate,
         "clipped": clipped,
     }
-    print(text.plan(plan, model, context), file=sys.stderr)
+    print(text.plan(plan, model), file=sys.stderr)
     with LoadProcess([Target(model, "openai", args.url.rstrip("/"), model, arrivals)]) as load:
         _follow(load, quiet=False)
         found = load.results()

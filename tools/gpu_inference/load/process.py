@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -59,6 +60,7 @@ class LoadProcess:
 
     targets: list[Target]
     progress: Progress = field(default_factory=Progress)
+    began: float = 0.0  # time.monotonic() of the replay's start, known with the first progress
 
     def __enter__(self) -> LoadProcess:
         self._folder = tempfile.TemporaryDirectory(prefix="gpu-inference-load-")
@@ -91,6 +93,7 @@ class LoadProcess:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self.progress = Progress(**json.loads(line))
+            self.began = self.began or time.monotonic() - self.progress.time
 
     def wait(self, seconds: float) -> bool:
         """Wait at most `seconds` for the end; whether it came."""

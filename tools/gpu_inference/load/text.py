@@ -16,9 +16,9 @@ def duration(seconds: float | None) -> str:
     return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.2f} s" if seconds < 100 else f"{seconds:.0f} s"
 
 
-def plan(what: dict[str, Any], model: str, context: int | None) -> str:
+def plan(what: dict[str, Any], model: str) -> str:
     """One line before the replay."""
-    note = f"; {what['clipped']} shortened to the context of {context} tokens" if what["clipped"] else ""
+    note = f"; {what['clipped']} shortened to the model's context" if what["clipped"] else ""
     rate = what["requests"] / what["duration_s"]
     requests = f"{what['requests']} requests to {model} in {what['duration_s']:.0f} s, {rate:.2f}/s"
     return f"traffic: {what['trace']}: {requests}{note}"

@@ -1,0 +1,1 @@
+"""The `demo` verb: cluster, chart, traffic, autoscaler, report, in one command."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,9 +20,12 @@ from pytest_helm_charts.clusters import Cluster
 
 from gpu_inference.cluster import inventory
 from gpu_inference.cluster.embedded import EmbeddedCluster
+from gpu_inference.cluster.existing import ExistingCluster
+from gpu_inference.cluster.provider import Capabilities
 from gpu_inference.errors import UserError
 
 Wait = Callable[[Callable[[], Any], float, str], Any]
+TESTS = Path(__file__).parents[1]
 CLOUD = "gke"
 RULES = {
     "externalRules": [
@@ -264,4 +271,51 @@ def _scaled(name: str, at_least: int, at_most: int, target: str) -> list[dict[st
 def test_kube_cluster_fixture_is_live(kube_cluster: Cluster) -> None:
     """The plugin's own fixture, without any option given."""
     assert kube_cluster.kubectl("get nodes")
-    assert kube_cluster.kube_client is not None and "1.36" in ".".join(kube_cluster.kube_client.version)
+    assert kube_cluster.kube_client is not None
+    assert int(kube_cluster.kube_client.version[1]) >= 33
+
+
+USES_THE_PLUGIN = """
+def test_it(kube_cluster, cluster_type, chart_path, provider):
+    names = {node["metadata"]["name"] for node in kube_cluster.kubectl("get nodes")}
+    print("SEEN", cluster_type, chart_path, sorted(names)[0], type(provider).__name__)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "kind"),
+    [("--cluster-type=existing --kubeconfig={}", "existing"), ("--kubeconfig={}", "existing"), ("env", "kind")],
+)
+def test_fixtures_take_the_plugins_options(cluster: EmbeddedCluster, tmp_path: Path, how: str, kind: str) -> None:
+    """`existing` by option and by environment: the tests run on it, and it is still there afterwards."""
+    shutil.copy(TESTS / "conftest.py", tmp_path / "conftest.py")
+    (tmp_path / "test_it.py").write_text(USES_THE_PLUGIN, encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ATS_", "KUBECONFIG"))}
+    options = ["--chart-path=/a/chart"]
+    if how == "env":
+        environment.update(ATS_CLUSTER_TYPE=kind, KUBECONFIG=str(cluster.kubeconfig))
+    else:
+        options += how.format(cluster.kubeconfig).split()
+    command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", str(tmp_path), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    assert f"SEEN {kind} /a/chart cpu-0 ExistingCluster" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0
+    assert all(part.alive for part in cluster.status())
+
+
+def test_existing_provider_knows_what_the_cluster_can(cluster: EmbeddedCluster) -> None:
+    with ExistingCluster(cluster.kubeconfig) as existing:
+        assert existing.capabilities == Capabilities(real_pods=False, gpus=True, owned=False, external_metrics=True)
+        assert [part.alive for part in existing.status()] == [True]
+    assert all(part.alive for part in cluster.status()), "a cluster that is not ours was ended"
+
+
+def test_existing_provider_without_a_cluster_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no kubeconfig"):
+        ExistingCluster(tmp_path / "none").up()
+    dead = {"clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:9"}}]}
+    dead |= {"contexts": [{"name": "c", "context": {"cluster": "c"}}], "current-context": "c"}  # type: ignore[dict-item]
+    (tmp_path / "dead").write_text(yaml.safe_dump(dead), encoding="utf-8")
+    with pytest.raises(UserError, match="cannot reach the cluster"):
+        ExistingCluster(tmp_path / "dead").up()
+    assert [part.alive for part in ExistingCluster(tmp_path / "dead").status()] == [False]

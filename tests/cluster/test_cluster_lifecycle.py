@@ -95,7 +95,7 @@ def test_killed_supervisor_takes_its_components_along(wait_for: Wait) -> None:
 
 
 def test_command(capsys: pytest.CaptureFixture[str], wait_for: Wait) -> None:
-    """up stays after its process, status and kubeconfig find it, down ends it."""
+    """up (no proxy is in its way) stays after its process, status and kubeconfig find it, down ends it."""
     import argparse
 
     name = f"cli-{os.getpid()}"
@@ -107,7 +107,8 @@ def test_command(capsys: pytest.CaptureFixture[str], wait_for: Wait) -> None:
 
     script = "import sys; from gpu_inference.cli import main; sys.argv = ['gi', *sys.argv[1:]]; sys.exit(main())"
     up = [sys.executable, "-c", script, "cluster", "up", "--name", name, "--cloud", "eks"]
-    done = subprocess.run(up, capture_output=True, text=True, timeout=120, check=False)
+    proxied = {**os.environ, "HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": ""}
+    done = subprocess.run(up, capture_output=True, text=True, timeout=120, check=False, env=proxied)
     assert done.returncode == 0, done.stderr
     assert str(folder_of(name) / "kubeconfig") in done.stdout
     again = subprocess.run(up, capture_output=True, text=True, timeout=60, check=False)

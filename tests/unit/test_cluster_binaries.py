@@ -126,6 +126,14 @@ def test_failed_build_is_one_clear_error(world: Path, monkeypatch: pytest.Monkey
     assert find_or_build(["helm"])["helm"].exists()
 
 
+def test_cache_that_cannot_be_written_is_a_clear_error(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (world / "file").write_text("", encoding="utf-8")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(world / "file"))
+    with pytest.raises(UserError, match="cannot build into") as caught:
+        find_or_build(["helm"])
+    assert "XDG_CACHE_HOME" in caught.value.fix
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "Ctrl-C"])
 def test_cut_off_build_leaves_the_cache_good(
     world: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals

@@ -15,9 +15,7 @@ import ssl
 import sys
 import threading
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from datetime import UTC, datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_inference.cluster.adapter_rules import Rule, SelectorError, load_rules
+from gpu_inference.cluster.direct import opener
 from gpu_inference.errors import UserError
 
 GROUP_VERSION = "external.metrics.k8s.io/v1beta1"
@@ -47,6 +46,7 @@ class Prometheus:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
+        self._opener = opener()
 
     def series_names(self, selector: str) -> set[str]:
         """Names of the series that match `selector` and had a sample lately."""
@@ -65,7 +65,7 @@ class Prometheus:
     def _call(self, path: str, parameters: dict[str, str]) -> Any:
         url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:
-            with urllib.request.urlopen(url, timeout=_PROMETHEUS_TIMEOUT_SECONDS) as answer:
+            with self._opener.open(url, timeout=_PROMETHEUS_TIMEOUT_SECONDS) as answer:
                 return json.load(answer)["data"]
         except (OSError, ValueError, KeyError) as error:
             raise _internal(f"{path}: {error}") from None

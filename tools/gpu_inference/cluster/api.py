@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from gpu_inference.cluster.direct import opener
+
 
 class ApiError(Exception):
     """The API server answered with an error. code: HTTP status; message: the Status object's message."""
@@ -31,11 +33,12 @@ class Api:
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         self.server = cluster["server"]
         self.timeout = timeout
-        self._context = ssl.create_default_context(cadata=_decode(cluster["certificate-authority-data"]))
+        context = ssl.create_default_context(cadata=_decode(cluster["certificate-authority-data"]))
         with tempfile.NamedTemporaryFile("w", suffix=".pem") as pem:  # created with mode 0600
             pem.write(_decode(user["client-certificate-data"]) + _decode(user["client-key-data"]))
             pem.flush()
-            self._context.load_cert_chain(pem.name)
+            context.load_cert_chain(pem.name)
+        self._opener = opener(context)
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """The parsed answer (text where it is not JSON). Raises ApiError, or OSError without a connection."""
@@ -44,7 +47,7 @@ class Api:
             self.server + path, data=data, method=method, headers={"Content-Type": "application/json"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout, context=self._context) as answer:
+            with self._opener.open(request, timeout=self.timeout) as answer:
                 return _parse(answer.read())
         except urllib.error.HTTPError as error:
             status = _parse(error.read())

@@ -12,7 +12,6 @@ import platform
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,7 +21,7 @@ import yaml
 
 from gpu_inference.cluster import golang
 from gpu_inference.cluster.process import lock, run_group
-from gpu_inference.cluster.progress import Event, Progress, silent
+from gpu_inference.cluster.progress import Progress, Tick, silent, step
 from gpu_inference.errors import UserError
 from gpu_inference.paths import BINARIES, cache_dir
 
@@ -94,12 +93,23 @@ def find_or_build(names: Sequence[str], progress: Progress | None = None) -> dic
         raise UserError(f"unknown binary {unknown[0]!r}", fix=f"use one of {', '.join(known)}")
     found = {name: find(known[name]) for name in names}
     missing = [known[name] for name in names if found[name] is None]
-    built = {}
-    if missing:
-        go = golang.toolchain(required=max(golang.go_line(binary.module) for binary in missing), progress=progress)
-        for number, binary in enumerate(missing, start=1):
-            built[binary.name] = _build_locked(binary, go, progress, number, len(missing))
+    try:
+        built = _build_all(missing, progress) if missing else {}
+    except OSError as error:
+        raise UserError(
+            f"cannot build into {cache_dir()}: {error}",
+            fix="free disk space there, or set XDG_CACHE_HOME to a folder that can be written",
+            exit_code=1,
+        ) from None
     return {name: path or built[name] for name, path in found.items()}
+
+
+def _build_all(missing: Sequence[Binary], progress: Progress) -> dict[str, Path]:
+    go = golang.toolchain(required=max(golang.go_line(binary.module) for binary in missing), progress=progress)
+    return {
+        binary.name: _build_locked(binary, go, progress, number, len(missing))
+        for number, binary in enumerate(missing, start=1)
+    }
 
 
 def find(binary: Binary) -> Path | None:
@@ -125,18 +135,15 @@ def _has_version(path: Path, binary: Binary) -> bool:
     return binary.version in (done.stdout + done.stderr).replace(",", " ").split()
 
 
-def _build_locked(binary: Binary, go: Path, progress: Progress, step: int, total: int) -> Path:
-    what = f"build {binary.name} {binary.version} (cold: about {binary.cold_seconds} s)"
-    progress(Event(what, step, total))
-    started = time.monotonic()
-    with lock(cache_dir() / "lock" / binary.cached.parent.name):
+def _build_locked(binary: Binary, go: Path, progress: Progress, number: int, total: int) -> Path:
+    what = f"build {binary.name} {binary.version} (the first time about {binary.cold_seconds} s)"
+    with step(progress, what, number, total) as tick, lock(cache_dir() / "lock" / binary.cached.parent.name):
         if not binary.cached.exists():
-            _build(binary, go, lambda seconds: progress(Event(what, step, total, seconds)))
-    progress(Event(what, step, total, time.monotonic() - started, finished=True))
+            _build(binary, go, tick)
     return binary.cached
 
 
-def _build(binary: Binary, go: Path, tick: golang.Tick) -> None:
+def _build(binary: Binary, go: Path, tick: Tick) -> None:
     target = binary.cached
     target.parent.mkdir(parents=True, exist_ok=True)
     for left in target.parent.glob(".build-*"):  # of a build that was killed; we hold the lock, so nobody is at it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -36,13 +37,14 @@ class ExistingCluster(Provider):
 
     @property
     def capabilities(self) -> Capabilities:
-        listed = self.kubectl("api-versions").split()
-        gpus = self.kubectl("get", "nodes", "-o", r"jsonpath={.items[*].status.capacity.nvidia\.com/gpu}")
+        served = self.kubectl("api-versions").split()
+        nodes = json.loads(self.kubectl("get", "nodes", "-o", "json"))["items"]
+        kwok = [node for node in nodes if "kwok.x-k8s.io/node" in node["metadata"].get("annotations", {})]
         return Capabilities(
-            real_pods=True,
-            gpus=bool(gpus.strip()),
+            real_pods=not kwok,
+            gpus=any(node["status"].get("capacity", {}).get("nvidia.com/gpu", "0") != "0" for node in nodes),
             owned=False,
-            external_metrics="external.metrics.k8s.io/v1beta1" in listed,
+            external_metrics="external.metrics.k8s.io/v1beta1" in served,
         )
 
     def up(self) -> None:

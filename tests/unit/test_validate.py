@@ -1,0 +1,178 @@
+"""What `gpu-inference validate` prints, which layer it blames, and how it exits."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+
+import pytest
+
+from gpu_inference.cli import main
+from gpu_inference.paths import VALUES
+from gpu_inference.report import Finding, JsonReporter, Report, TextReporter, use_color
+
+MODEL = """\
+models:
+  a:
+    runtime: vllm
+    model: {source: "hf://org/name"}
+    accelerator: {type: nvidia-l4}
+"""
+LINE = re.compile(r"^(\S+):(\d+):(\d+): (\$\S*): (.+)\. Fix: (.+)\.  \[([a-z-]+)\]$")
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name: str, text: str) -> str:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return str(tmp_path / name)
+
+    return write
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*words: str) -> tuple[int, str]:
+        code = main(["validate", *words])
+        return code, capsys.readouterr().out
+
+    return run
+
+
+def finding(text: str) -> dict[str, str]:
+    """The one finding of a run in text format."""
+    (line,) = [line for line in text.splitlines() if LINE.match(line)]
+    keys = ("file", "line", "column", "path", "message", "fix", "rule")
+    return dict(zip(keys, LINE.match(line).groups(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("entry", "message", "fix"),
+    [
+        ("replica: 2", "unknown key `replica`", "write `replicas`"),
+        ("Replicas: 2", "unknown key `Replicas`", "write `replicas`"),
+        ("tensor: 2", "unknown key `tensor`", "it belongs at `parallelism.tensor` of the model"),
+        ("capacity: Spot", '"Spot" is not one of onDemand, spot', "write spot"),
+        ("capacity: cheap", '"cheap" is not one of onDemand, spot', "use one of onDemand, spot"),
+        ("replicas: '2'", '"2" is a string, not an integer', "remove the quotes"),
+        ("replicas: [2]", "[2] is a list, not an integer", "write an integer"),
+        ("podLabels: {a: 1}", "1 is not a string or false", 'quote it: "1"'),
+        ("env: {A: true}", "true is not a string or a map or false", 'quote it: "true"'),
+        ("replicas: ~", "null is not allowed", "remove the key"),
+        ("shm: {sizeLimit: 2GB}", '"2GB" does not have the right form', 'write it as in "16Gi"'),
+        ("service: {port: 0}", "0 is out of range", "use 1 or more"),
+        ("extraArgs: [--port, 1]", "--port is set by the chart already", "set runtimes.vllm.ports.http instead"),
+    ],
+)
+def test_words(write, run, entry, message, fix):
+    code, out = run(write("v.yaml", f"{MODEL}    {entry}\n"))
+    found = finding(out)
+    assert code == 1
+    assert found["message"].startswith(message)
+    assert found["fix"].startswith(fix)
+    assert found["line"] == "6"
+
+
+def test_unknown_presets_name_the_known_ones(write, run):
+    out = run(write("v.yaml", "cloud: mars\n"))[1]
+    assert finding(out)["fix"] == "use one of aks, eks, generic, gke, karpenter, or define it under clouds"
+    assert finding(run(write("v.yaml", MODEL.replace("vllm", "vlm")))[1])["fix"] == "write vllm"
+
+
+def test_a_finding_names_the_layer_that_set_the_value(write, run):
+    one = write("one.yaml", MODEL + "    replicas: none\n    capacity: spot\n")
+    two = write("two.yaml", "models:\n  a:\n    replicas: many\n    capacity: onDemand\n")
+    found = finding(run("-f", one, "-f", two)[1])
+    assert (found["file"], found["line"], found["column"]) == (two, "3", "15")
+    found = finding(run("-f", two, "-f", one, "-q")[1].replace(two, "two").splitlines()[0])
+    assert (found["file"], found["line"]) == (one, "6")
+
+
+def test_files_are_judged_alone_and_layers_together(write, run):
+    base, overlay = write("base.yaml", MODEL), write("overlay.yaml", "models: {a: {replicas: 2}}\n")
+    assert run("-f", base, "-f", overlay)[0] == 0
+    code, out = run(base, overlay)
+    assert code == 1
+    assert {LINE.match(line).group(1) for line in out.splitlines()[:-1]} == {overlay}
+
+
+def test_a_default_is_blamed_on_the_chart_only_where_nobody_else_set_anything(write, run):
+    out = run(write("v.yaml", MODEL + "    autoscaling: {enabled: true, minReplicas: 9}\n"))[1]
+    assert finding(out)["path"] == "$.models.a.autoscaling.maxReplicas"
+    assert finding(out)["line"] == "6"
+
+
+def test_broken_text_hides_nothing_but_what_depends_on_it(write, run):
+    code, out = run(write("bad.yaml", "a: [\n"), write("v.yaml", "cloud: mars\n"))
+    rules = [LINE.match(line).group(7) for line in out.splitlines()[:-1]]
+    assert (code, sorted(rules)) == (1, ["unknown-cloud", "yaml-syntax"])
+
+
+def test_duplicate_keys_are_found_beside_other_mistakes(write, run):
+    out = run(write("v.yaml", f"{MODEL}    replicas: 1\n    replicas: many\n"))[1]
+    rules = [LINE.match(line).group(7) for line in out.splitlines()[:-1]]
+    assert rules == ["yaml-duplicate-key", "schema-type"]
+
+
+def test_json(write, run):
+    path = write("v.yaml", "cloud: mars\n")
+    code, out = run(path, "-o", "json")
+    (found,) = json.loads(out)["findings"]
+    assert list(found) == ["rule", "severity", "file", "line", "column", "path", "message", "fix"]
+    assert (code, found["rule"], found["line"], found["column"], found["path"]) == (1, "unknown-cloud", 1, 8, "$.cloud")
+    assert json.loads(run(str(VALUES / "prod.yaml"), "-o", "json")[1]) == {"findings": []}
+
+
+def test_standard_input(monkeypatch, run):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"cloud: mars\n")))
+    code, out = run("-")
+    assert (code, finding(out)["file"]) == (1, "<stdin>")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [([], "no values file given"), (["-", "-f", "-"], "standard input"), (["no-such-file.yaml"], "cannot read")],
+)
+def test_usage(capsys, words, message):
+    assert main(["validate", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "\nfix: " in error
+
+
+def test_verbosity(write, run):
+    good = write("v.yaml", MODEL)
+    assert run(good) == (0, "ok: 1 values set\n")
+    assert run(good, "-q") == (0, "")
+    assert run(good, "-v") == (0, f"checked {good}\nok: 1 values set\n")
+    assert run("-f", good, "-f", good, "-v")[1].startswith(f"checked {good} + {good}\n")
+
+
+def test_colour():
+    report = Report([Finding("f", 1, 2, "rule", "$", "message", "fix")], ["f"])
+    for color in (True, False):
+        out = io.StringIO()
+        TextReporter(out, color=color).write(report)
+        assert ("\033[" in out.getvalue()) == color
+    out = io.StringIO()
+    JsonReporter(out, color=True).write(report)
+    assert "\033[" not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("choice", "terminal", "no_color", "expected"),
+    [("auto", True, "", True), ("auto", True, "1", False), ("auto", False, "", False), ("always", False, "1", True)],
+)
+def test_when_there_is_colour(monkeypatch, choice, terminal, no_color, expected):
+    monkeypatch.setenv("NO_COLOR", no_color)
+    out = io.StringIO()
+    out.isatty = lambda: terminal
+    assert use_color(choice, out) is expected
+    assert use_color("never", out) is False
+
+
+@pytest.mark.parametrize("path", sorted(VALUES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_projects_own_values(run, path):
+    layers = [str(VALUES / "prod.yaml"), str(path)] if path.stem == "demo" else [str(path)]
+    assert run(*(word for layer in layers for word in ("-f", layer))) == (0, "ok: 1 values set\n")

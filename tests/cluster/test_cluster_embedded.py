@@ -126,7 +126,7 @@ def test_gpus_limit_what_is_scheduled(cluster: EmbeddedCluster, wait_for: Wait) 
     def outcome() -> list[str]:
         return sorted(condition(get(cluster, "pod", name), "PodScheduled") for name in names)
 
-    wait_for(lambda: outcome() == ["False", "True", "True"], 10, "two pods scheduled, one not")
+    wait_for(lambda: outcome() == ["False", "True", "True"], 20, "two pods scheduled, one not")
     cluster.kubectl("delete", "pod", *names)
 
 
@@ -144,51 +144,53 @@ def test_pod_is_ready_after_its_load_time(cluster: EmbeddedCluster, wait_for: Wa
     service = {"selector": {"app": "slow"}, "ports": [{"port": 80}]}
     apply(
         cluster,
-        pod("slow", annotations={"gpu-inference.io/load-seconds": "4"}),
+        pod("slow", annotations={"gpu-inference.io/load-seconds": "6"}),
         pod("quick"),
         {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "slow"}, "spec": service},
     )
-    wait_for(lambda: condition(get(cluster, "pod", "quick"), "Ready") == "True", 5, "the pod without a load time ready")
+    wait_for(
+        lambda: condition(get(cluster, "pod", "quick"), "Ready") == "True", 20, "the pod without a load time ready"
+    )
     loading = get(cluster, "pod", "slow")
     assert (loading["status"]["phase"], condition(loading, "Ready")) == ("Running", "False")
-    wait_for(lambda: condition(get(cluster, "pod", "slow"), "Ready") == "True", 10, "the slow pod ready")
-    assert 4 <= time.monotonic() - started < 8
+    wait_for(lambda: condition(get(cluster, "pod", "slow"), "Ready") == "True", 30, "the slow pod ready")
+    assert 6 <= time.monotonic() - started < 12
     address = get(cluster, "pod", "slow")["status"]["podIP"]
     slices = ("endpointslices", "-l", "kubernetes.io/service-name=slow")
 
     def endpoints() -> list[dict[str, Any]]:
         return [endpoint for item in get(cluster, *slices)["items"] for endpoint in item.get("endpoints") or []]
 
-    wait_for(lambda: any(e["addresses"] == [address] and e["conditions"]["ready"] for e in endpoints()), 5, "endpoint")
+    wait_for(lambda: any(e["addresses"] == [address] and e["conditions"]["ready"] for e in endpoints()), 20, "endpoint")
     cluster.kubectl("delete", "service/slow", "pod/quick", "pod/slow", "--grace-period=1")
 
 
 def test_deleted_pod_of_the_twin_stays_for_its_grace_period(cluster: EmbeddedCluster, wait_for: Wait) -> None:
     apply(cluster, pod("served", annotations={"gpu-inference.io/load-seconds": "0"}), pod("plain"))
     for name in ("served", "plain"):
-        wait_for(lambda name=name: condition(get(cluster, "pod", name), "Ready") == "True", 5, f"{name} ready")
-    cluster.kubectl("delete", "pod", "served", "plain", "--grace-period=4", "--wait=false")
+        wait_for(lambda name=name: condition(get(cluster, "pod", name), "Ready") == "True", 20, f"{name} ready")
+    cluster.kubectl("delete", "pod", "served", "plain", "--grace-period=8", "--wait=false")
     started = time.monotonic()
-    wait_for(lambda: get(cluster, "pod", "plain") is None, 3, "the plain pod gone at once")
+    wait_for(lambda: get(cluster, "pod", "plain") is None, 6, "the plain pod gone at once")
     assert get(cluster, "pod", "served") is not None
-    wait_for(lambda: get(cluster, "pod", "served") is None, 8, "the other gone after its grace period")
-    assert time.monotonic() - started > 2.5
+    wait_for(lambda: get(cluster, "pod", "served") is None, 20, "the other gone after its grace period")
+    assert time.monotonic() - started > 6
 
 
 def test_twin_can_end_a_pod_early(cluster: EmbeddedCluster, wait_for: Wait) -> None:
     apply(cluster, pod("early", annotations={"gpu-inference.io/load-seconds": "0"}))
-    wait_for(lambda: condition(get(cluster, "pod", "early"), "Ready") == "True", 5, "ready")
+    wait_for(lambda: condition(get(cluster, "pod", "early"), "Ready") == "True", 20, "ready")
     cluster.kubectl("delete", "pod", "early", "--grace-period=60", "--wait=false")
     assert get(cluster, "pod", "early")["metadata"]["deletionTimestamp"]
     cluster.kubectl("delete", "pod", "early", "--grace-period=0", "--force", "--wait=false")
-    wait_for(lambda: get(cluster, "pod", "early") is None, 3, "gone long before its grace period")
+    wait_for(lambda: get(cluster, "pod", "early") is None, 15, "gone long before its grace period")
 
 
 def test_job_completes(cluster: EmbeddedCluster, wait_for: Wait) -> None:
     template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "m", "image": "none"}]}}
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"}, "spec": {"template": template}}
     apply(cluster, job)
-    wait_for(lambda: condition(get(cluster, "job", "job"), "Complete") == "True", 15, "the Job complete")
+    wait_for(lambda: condition(get(cluster, "job", "job"), "Complete") == "True", 30, "the Job complete")
     cluster.kubectl("delete", "job", "job")
 
 
@@ -207,9 +209,9 @@ def test_hpa_scales_on_the_external_metric(cluster: EmbeddedCluster, exporter: t
     def replicas() -> int:
         return int(get(cluster, "deployment", "scaled")["status"].get("readyReplicas", 0))
 
-    wait_for(lambda: replicas() == 1, 10, "one replica ready")
+    wait_for(lambda: replicas() == 1, 30, "one replica ready")
     exporter.in_flight = 20.0  # of each pod, so the more pods the more: up to the maximum
-    wait_for(lambda: replicas() == 4, 30, "scaled to the maximum")
+    wait_for(lambda: replicas() == 4, 60, "scaled to the maximum")
     url = "/apis/external.metrics.k8s.io/v1beta1/namespaces/default/test_requests_in_flight?labelSelector=app%3Dscaled"
 
     def values() -> list[str]:
@@ -219,7 +221,7 @@ def test_hpa_scales_on_the_external_metric(cluster: EmbeddedCluster, exporter: t
     names = {item["metadata"]["name"] for item in get(cluster, "pods", "-l", "app=scaled")["items"]}
     assert {f"/api/v1/namespaces/default/pods/{name}:8000/proxy/metrics" for name in names} <= exporter.asked
     exporter.in_flight = 0.0
-    wait_for(lambda: replicas() == 1, 30, "scaled back to the minimum")
+    wait_for(lambda: replicas() == 1, 60, "scaled back to the minimum")
     conditions = {c["type"]: c["reason"] for c in get(cluster, "hpa", "scaled")["status"]["conditions"]}
     assert conditions["ScalingActive"] == "ValidMetricFound"
     cluster.kubectl("delete", "hpa/scaled", "deployment/scaled")

@@ -18,4 +18,5 @@ gpu-inference.canary.labels: not the server's component, or the Service would se
 app.kubernetes.io/name: gpu-inference
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: test
+{{ include "gpu-inference.labels.release" . }}
 {{- end }}

@@ -1,6 +1,13 @@
 {{/*
 gpu-inference.check.*: each prints a line for every problem it finds in one model, "<path>: <what>. Fix: <how>.", or nothing.
 */}}
+{{- define "gpu-inference.check.release" -}}
+{{- $fullname := include "gpu-inference.labels.fullname" . }}
+{{- if not (regexMatch "^[a-z][-a-z0-9]*$" $fullname) }}
+fullnameOverride: {{ toJson $fullname }} cannot begin the name of a Service. Fix: set it to a letter, then letters, digits and "-".
+{{- end }}
+{{- end }}
+
 {{- define "gpu-inference.check.name" -}}
 {{- if gt (len .fullname) 56 }}
 models.{{ .name }}: "{{ .fullname }}" is {{ len .fullname }} characters long, and at most 56 fit into the names of its objects. Fix: shorten the model's name or set fullnameOverride.
@@ -17,8 +24,6 @@ models.{{ .name }}: "{{ .fullname }}" is {{ len .fullname }} characters long, an
 {{ $path }}: is not set. Fix: set it to where the model lies, {{ $known | join " or " }}….
 {{- else if not (has $scheme $known) }}
 {{ $path }}: {{ toJson $source }} cannot be loaded by {{ .spec.runtime }}. Fix: use one of {{ $known | join ", " }}.
-{{- else if eq $source $scheme }}
-{{ $path }}: {{ toJson $source }} names nothing. Fix: use hf://organisation/name or pvc://claim/path.
 {{- end }}
 {{- end }}
 
@@ -36,9 +41,7 @@ models.{{ $.name }}.image.{{ . }}: is not set. Fix: set it, or runtimes.{{ $.spe
 {{- $count := int64 .spec.accelerator.count }}
 {{- $p := .spec.parallelism }}
 {{- $shards := mul (int64 $p.tensor) (int64 $p.pipeline) }}
-{{- if lt $count 1 }}
-models.{{ .name }}.accelerator.count: {{ $count }} is not a number of GPUs. Fix: use 1 or more.
-{{- else if and .runtime.parallel (ne $shards $count) }}
+{{- if and .runtime.parallel (ne $shards $count) }}
 models.{{ .name }}.parallelism: tensor {{ int64 $p.tensor }} x pipeline {{ int64 $p.pipeline }} = {{ $shards }}, but accelerator.count is {{ $count }}. Fix: make the product equal to the count.
 {{- end }}
 {{- end }}
@@ -68,9 +71,6 @@ models.{{ $.name }}.pod.tolerations: one has no key, so it covers every taint, a
 {{- $path := printf "models.%s.autoscaling" .name }}
 {{- $scaling := .spec.autoscaling }}
 {{- if $scaling.enabled }}
-  {{- if lt (int64 $scaling.minReplicas) 1 }}
-{{ $path }}.minReplicas: {{ int64 $scaling.minReplicas }} would leave nobody to answer or to measure. Fix: use 1 or more.
-  {{- end }}
   {{- if lt (int64 $scaling.maxReplicas) (int64 $scaling.minReplicas) }}
 {{ $path }}.maxReplicas: {{ int64 $scaling.maxReplicas }} is less than minReplicas, {{ int64 $scaling.minReplicas }}. Fix: raise maxReplicas or lower minReplicas.
   {{- end }}

@@ -144,7 +144,7 @@ def _tell(result: Result, folder: Path) -> None:
     print()
     print(text.summary(result.load[result.model]))
     hours = gpu_hours(result)
-    print(f"GPU-hours {hours['held']:.3f}, {hours['saved']:.0%} less than the peak's GPUs all the time")
+    print(f"GPU-hours {hours['held']:.3f}, {hours['saved']:.0%} less than a fleet fixed at the peak")
     print(f"report: {folder / 'report.html'}")
 
 

@@ -21,7 +21,10 @@ RETRY_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Sample:
-    """State of the release at `time` (s since the demo began); of one model: replicas, in flight, TTFT."""
+    """State of the release at `time` (s since observation began); of one model: replicas, in flight, TTFT.
+
+    gpus: held by pods, of which `gpus_leaving` by pods that terminate; gpu_hours: held since the first sample.
+    """
 
     time: float
     nodes: int
@@ -32,6 +35,7 @@ class Sample:
     metric: float | None
     scaling_active: bool
     gpus: float
+    gpus_leaving: float
     gpu_hours: float
     sent: int = 0
     done: int = 0
@@ -94,7 +98,8 @@ class Observer:
         self._namespace, self._resources = namespace, resources
         self.nodes = len(client.CoreV1Api(api).list_node().items)
         self.version: str = client.VersionApi(api).get_code().git_version
-        self.began = self._last = time.monotonic()
+        self.began = time.monotonic()
+        self._last: float | None = None
         self.gpu_hours = 0.0
         lists = {
             "pod": client.CoreV1Api(api).list_namespaced_pod,
@@ -134,7 +139,7 @@ class Observer:
         now = time.monotonic()
         pods = self.items("pod")
         gpus = sum(held_gpus(pod, self._resources) for pod in pods)
-        self.gpu_hours += gpus * (now - self._last) / 3600
+        self.gpu_hours += gpus * (now - (self._last or now)) / 3600
         self._last = now
         deployment, hpa = (self._of(kind, model) for kind in ("deployment", "hpa"))
         counts = Counter(filter(None, map(state, pods)))
@@ -149,6 +154,7 @@ class Observer:
             metric=metric_per_replica(hpa),
             scaling_active=condition(hpa, "ScalingActive"),
             gpus=gpus,
+            gpus_leaving=sum(held_gpus(p, self._resources) for p in pods if state(p) == "terminating"),
             gpu_hours=self.gpu_hours,
             sent=progress.sent,
             done=progress.done,

@@ -11,9 +11,9 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from gpu_inference.demo.result import Result
+from gpu_inference.demo.result import Result, peak_gpus
 from gpu_inference.load.records import percentile
 
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#2563eb", "#ea7317", "#15803d", "#dc2626", "#7c3aed", "#94a3b8"
@@ -39,6 +39,11 @@ def _clock(result: Result) -> list[float]:
     return [s.time - result.traffic_at for s in result.samples]
 
 
+def _legend(ax: Axes) -> None:
+    # On the title's line, where no curve can be behind it.
+    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=4, borderaxespad=0.2, columnspacing=1.2, fontsize=9)
+
+
 def traffic(ax: Axes, result: Result) -> None:
     """Arrivals of the autoscaled model's requests, and the tokens they asked for."""
     rows = [r for r in result.records if r.target == result.model]
@@ -62,12 +67,12 @@ def replicas(ax: Axes, result: Result) -> None:
     ready = [s.ready for s in result.samples]
     ax.step(times, ready, where="post", color=GREEN, label="ready")
     ax.fill_between(times, ready, step="post", color=GREEN, alpha=0.15)
-    ax.axhline(result.minimum, color=GREY, linestyle=":", label=f"minimum {result.minimum}, maximum {result.maximum}")
+    ax.axhline(result.minimum, color=GREY, linestyle=":", label="minimum, maximum")
     ax.axhline(result.maximum, color=GREY, linestyle=":")
     ax.set_ylim(0, result.maximum + 1)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel("replicas")
-    ax.legend(loc="upper left", ncols=3)
+    _legend(ax)
     ax.set_title("Replicas")
 
 
@@ -81,13 +86,13 @@ def queue(ax: Axes, result: Result) -> None:
         clock = [t - result.traffic_at for t in times]
         ax.stackplot(clock, *levels, labels=["running", "waiting"], colors=[BLUE, RED], alpha=0.75)
     clients = [s.in_flight for s in result.samples]
-    ax.plot(_clock(result), clients, color=GREY, linewidth=1.2, label="in flight, seen by the client")
+    ax.plot(_clock(result), clients, color=GREY, linewidth=1.2, label="seen by the client")
     wanted = [s.ready * result.target for s in result.samples]
-    label = f"target: {result.target:g} a ready replica"
+    label = f"{result.target:g} a ready replica"
     ax.step(_clock(result), wanted, where="post", color=GREEN, linestyle="--", linewidth=1.2, label=label)
     ax.set_ylabel("requests")
     ax.set_ylim(bottom=0)
-    ax.legend(loc="upper left", ncols=2)
+    _legend(ax)
     ax.set_title("Requests in flight")
 
 
@@ -107,14 +112,15 @@ def ttft(ax: Axes, result: Result) -> None:
     ax.axhline(result.slo.ttft, color=RED, linestyle="--", linewidth=1.2, label=f"target {result.slo.ttft:g} s")
     ax.set_yscale("log")
     ax.set_ylabel("s")
-    ax.legend(loc="upper left", ncols=3)
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _legend(ax)
     ax.set_title("Time to first token")
 
 
 def gpu_hours(ax: Axes, result: Result) -> None:
     """GPU-hours held, beside a fleet that holds its peak."""
     times = _clock(result)
-    peak = max(s.gpus for s in result.samples)
+    peak = peak_gpus(result)
     fixed = [peak * (s.time - result.samples[0].time) / 3600 for s in result.samples]
     ax.plot(times, fixed, color=GREY, linestyle="--", label=f"fixed at the peak of {peak:.0f} GPUs")
     held = [s.gpu_hours for s in result.samples]
@@ -122,7 +128,7 @@ def gpu_hours(ax: Axes, result: Result) -> None:
     ax.fill_between(times, held, fixed, color=GREEN, alpha=0.12)
     ax.set_ylabel("GPU-hours")
     ax.set_ylim(bottom=0)
-    ax.legend(loc="upper left")
+    _legend(ax)
     ax.set_title("GPU-hours held by the release")
 
 

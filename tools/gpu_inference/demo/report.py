@@ -10,7 +10,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from gpu_inference.demo import plots
 from gpu_inference.demo.result import Result, summary
 from gpu_inference.errors import UserError
 from gpu_inference.load import records, text
@@ -55,9 +54,8 @@ def _loads(loads: dict[str, Any]) -> str:
     for name, load in loads.items():
         counts = load["requests"]
         parts.append(f"<h2>Requests to {escape(name)}</h2>")
-        parts.append(
-            f"<p>{counts['total']} requests, {counts['failed']} failed; {load['tokens']['output']} tokens out.</p>"
-        )
+        tokens = f"; {load['tokens']['output']:,} tokens out" if load["tokens"]["output"] else ""
+        parts.append(f"<p>{counts['total']} requests, {counts['failed']} failed{tokens}.</p>")
         parts.append(_table(["", *COLUMNS], _latency_rows(load)))
         if level := load.get("slo"):
             share = "-" if level["attainment"] is None else f"{level['attainment']:.1%}"
@@ -75,13 +73,14 @@ def _facts(data: dict[str, Any]) -> list[list[Any]]:
         ["Cluster", f"{cluster['nodes']} nodes of {cluster['cloud']}, Kubernetes {cluster['kubernetes']}"],
         ["Values", ", ".join(data["chart"]["layers"])],
         ["Objects", objects],
-        ["Traffic", text.plan(data["traffic"], scale["model"])],
+        ["Traffic", text.plan(data["traffic"], scale["model"]).removeprefix("traffic: ")],
         ["Replicas", f"{scale['min']} to {scale['peak_ready']} and back; allowed {scale['min']} to {scale['max']}"],
         ["First scale-up", _seconds(scale["first_scale_up_s"], "after the traffic began")],
         ["Back at the minimum", _seconds(scale["back_at_min_s"], "after the traffic began")],
         [
             "GPU-hours",
-            f"{gpu['held']:.3f}; {gpu['fixed_at_peak']:.3f} at the peak all the time, {gpu['saved']:.0%} less",
+            f"{gpu['held']:.3f}; a fleet fixed at the peak of {scale['peak_ready']} replicas:"
+            f" {gpu['fixed_at_peak']:.3f}; {gpu['saved']:.0%} saved",
         ],
         ["Phases", ", ".join(f"{name} {seconds:.0f} s" for name, seconds in data["seconds"].items())],
     ]
@@ -154,6 +153,8 @@ def write(result: Result, folder: Path) -> dict[str, Any]:
 
 
 def _write(result: Result, data: dict[str, Any], folder: Path) -> None:
+    from gpu_inference.demo import plots  # a second of imports that no usage error should wait for
+
     images = plots.draw(result, folder)
     (folder / "summary.json").write_text(json.dumps(data, indent=2) + "\n")
     (folder / "samples.jsonl").write_text("".join(json.dumps(s.row()) + "\n" for s in result.samples))

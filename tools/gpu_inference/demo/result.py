@@ -83,10 +83,15 @@ def at_minimum(sample: Sample, minimum: int) -> bool:
     return sample.desired == sample.ready == sample.existing == minimum
 
 
+def peak_gpus(result: Result) -> float:
+    """GPUs of the largest fleet; what terminating pods hold while others take their place is no part of it."""
+    return max(s.gpus - s.gpus_leaving for s in result.samples)
+
+
 def gpu_hours(result: Result) -> dict[str, float]:
-    """GPU-hours held from the installation on, beside a fleet that holds its peak all the time."""
+    """GPU-hours held from the installation on, beside a fleet that has the peak's replicas all the time."""
     last = result.samples[-1]
-    peak = max(s.gpus for s in result.samples) * (last.time - result.samples[0].time) / 3600
+    peak = peak_gpus(result) * (last.time - result.samples[0].time) / 3600
     saved = 1 - last.gpu_hours / peak if peak else 0.0
     return {"held": round(last.gpu_hours, 4), "fixed_at_peak": round(peak, 4), "saved": round(saved, 4)}
 

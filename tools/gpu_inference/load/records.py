@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 PERCENTILES = (50, 90, 95, 99)
-# Above it the replay is not the traffic that was asked for.
-MAX_SEND_LAG = 0.1
+# The 99th percentile above which the replay is not the traffic that was asked for: well below any TTFT target, well
+# above what a busy machine's scheduler costs.
+MAX_SEND_LAG = 0.25
 
 
 @dataclass(slots=True)

@@ -59,7 +59,8 @@ def rows(schema: Mapping[str, Any], prefix: str, default: Any) -> Iterator[tuple
         child = follow(raw)
         said = child.get("default", inherited.get(key))
         path = f"{prefix}{key}"
-        if child.get("properties") and raw.get("$ref", "").rpartition("/")[2] not in _LEAVES:
+        closed = child.get("additionalProperties") is False
+        if closed and raw.get("$ref", "").rpartition("/")[2] not in _LEAVES:
             yield from rows(child, f"{path}.", said)
         else:
             yield (

@@ -93,6 +93,8 @@ def _elsewhere() -> dict[str, str]:
     places: dict[str, list[str]] = {}
 
     def visit(schema: dict[str, Any], prefix: str) -> None:
+        if schema.get("additionalProperties") is not False:
+            return
         for key, child in schema.get("properties", {}).items():
             places.setdefault(key, []).append(prefix + key)
             visit(follow(child), f"{prefix}{key}.")

@@ -34,6 +34,7 @@ class Api:
         self.version = 1
         self.oldest = 0
         self.lists = self.watches = 0
+        self.forbidden = False
         self.deletions: list[tuple[str, dict[str, Any]]] = []
         self._changed = asyncio.Condition()
         self._streams: set[asyncio.Task[Any]] = set()
@@ -47,6 +48,8 @@ class Api:
             self.deletions.append((name, await request.json()))
             await self.change(PODS, "DELETED", self.objects[PODS].get(name, pod(name)))
             return web.json_response({})
+        if self.forbidden:
+            return web.json_response({}, status=403)
         if request.query.get("watch") != "true":
             self.lists += 1
             items = list(self.objects[path].values())
@@ -350,6 +353,16 @@ def test_watches_survive_their_end(tmp_path: Path, lose_history: bool) -> None:
     on(tmp_path, check)
 
 
+def test_credentials_that_may_not_list_are_an_error(tmp_path: Path) -> None:
+    async def check(twin: Twin) -> None:
+        twin.api.forbidden = True
+        with pytest.raises(UserError, match="403"):
+            async for _ in twin.pods._client.follow(PODS):
+                pass
+
+    on(tmp_path, check)
+
+
 def test_a_pod_of_the_same_name_is_a_new_server(tmp_path: Path) -> None:
     async def check(twin: Twin) -> None:
         await twin.api.change(PODS, "ADDED", pod("a", ready=True))
@@ -390,7 +403,9 @@ def test_specs_are_read_again_when_the_file_changes(tmp_path: Path) -> None:
         specs.find("llm", "new")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "a: [", "{current-context: x}"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "a: [", "{current-context: x}", "{current-context: x, contexts: [{name: x}]}"]
+)
 def test_a_broken_kubeconfig_is_a_clear_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "kubeconfig"
     path.write_text(text)

@@ -50,9 +50,12 @@ class KubeClient:
             raise UserError(f"cannot read the kubeconfig {kubeconfig}: {error}", fix=FIX) from error
         if not isinstance(config, dict):
             raise UserError(f"{kubeconfig} is not a kubeconfig", fix=FIX)
-        context = _entry(config, "context", config.get("current-context", ""))
-        cluster, user = _entry(config, "cluster", context["cluster"]), _entry(config, "user", context["user"])
-        self.server: str = cluster["server"].rstrip("/")
+        try:
+            context = _entry(config, "context", config.get("current-context", ""))
+            cluster, user = _entry(config, "cluster", context["cluster"]), _entry(config, "user", context["user"])
+            self.server: str = cluster["server"].rstrip("/")
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{kubeconfig} is not a whole kubeconfig: {error} is missing", fix=FIX) from error
         self._ssl = self._tls(cluster, user, kubeconfig.parent) if self.server.startswith("https") else False
         self._headers = {"Authorization": f"Bearer {user['token']}"} if user.get("token") else {}
         self._session: aiohttp.ClientSession | None = None
@@ -114,8 +117,12 @@ class KubeClient:
                     if kind != "BOOKMARK":
                         yield kind, item
                 failures = 0
-            except _HistoryLost:
+            except (_HistoryLost, ValueError):  # ValueError: the connection broke inside a line
                 version = ""
+            except aiohttp.ClientResponseError as error:
+                if error.status in (401, 403):
+                    raise UserError(f"{self.server}{path}: {error.status} {error.message}", fix=FIX) from error
+                await asyncio.sleep(BACKOFF[-1])
             except (aiohttp.ClientError, TimeoutError, OSError):
                 await asyncio.sleep(BACKOFF[min(failures, len(BACKOFF) - 1)])
                 failures += 1

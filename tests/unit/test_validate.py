@@ -80,6 +80,18 @@ def test_unknown_presets_name_the_known_ones(write, run):
     assert finding(run(write("v.yaml", MODEL.replace("vllm", "vlm")))[1])["fix"] == "write vllm"
 
 
+@pytest.mark.parametrize(
+    ("preset", "place"),
+    [
+        ("env: {LIMIT: {from: drain.longest}}", "env.LIMIT.from"),
+        ("metrics: {inFlight: {selector: {model: model.name}}}", "metrics.inFlight.selector.model"),
+    ],
+)
+def test_presets_refer_to_what_there_is(write, run, preset, place):
+    found = finding(run(write("v.yaml", f"{MODEL}runtimes: {{vllm: {{{preset}}}}}\n"))[1])
+    assert (found["rule"], found["path"], found["line"]) == ("preset-reference", f"$.runtimes.vllm.{place}", "6")
+
+
 def test_a_finding_names_the_layer_that_set_the_value(write, run):
     one = write("one.yaml", MODEL + "    replicas: none\n    capacity: spot\n")
     two = write("two.yaml", "models:\n  a:\n    replicas: many\n    capacity: onDemand\n")

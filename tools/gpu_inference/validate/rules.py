@@ -107,6 +107,27 @@ def _image(model: Model) -> Iterator[Mistake]:
             )
 
 
+def _version(model: Model) -> Iterator[Mistake]:
+    dated = [argument for argument in model.runtime["args"] if {"since", "until"} & argument.keys()]
+    if dated and not model.spec.get("runtimeVersion"):
+        flag = dated[0].get("flag", "an argument")
+        message = f"is not set, and whether the server knows {flag} depends on it"
+        fix = f"set it, or runtimes.{model.spec['runtime']}.defaults.runtimeVersion"
+        yield model.mistake("runtime-version", "runtimeVersion", message, fix)
+
+
+def _references(model: Model) -> Iterator[Mistake]:
+    """What a preset takes from the model's values must be there; only arguments may be left out."""
+    name, runtime = model.spec["runtime"], model.runtime
+    taken: dict[Path, str] = {("env", key, "from"): entry["from"] for key, entry in runtime.get("env", {}).items()}
+    selector = runtime["metrics"].get("inFlight", {}).get("selector", {})
+    taken |= {("metrics", "inFlight", "selector", label): path for label, path in selector.items()}
+    for place, path in taken.items():
+        if _at(model.spec, path) is None:
+            message = f"{path} of model {model.name} is not set"
+            yield Mistake("preset-reference", ("runtimes", name, *place), message, "name a key that every model has")
+
+
 def _gpus(model: Model) -> Iterator[Mistake]:
     count, split = model.spec["accelerator"]["count"], model.spec["parallelism"]
     product = split["tensor"] * split["pipeline"]
@@ -248,6 +269,8 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     _name,
     _source,
     _image,
+    _version,
+    _references,
     _gpus,
     _nodes,
     _tolerations,
@@ -262,9 +285,10 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
 
 
 def _at(spec: Mapping[str, Any], path: str) -> Any:
+    """What lies at a dotted path; None where nothing does."""
     value: Any = spec
     for key in path.split("."):
-        value = value[key]
+        value = value.get(key) if isinstance(value, dict) else None
     return value
 
 

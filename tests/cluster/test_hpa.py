@@ -1,0 +1,156 @@
+"""The chart's HPA under the real controller: pods -> Prometheus -> the shipped adapter rules -> replicas."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from support.cluster import bound_claims, get, ready_replicas, restricted_namespace, wait_for
+from support.exporter import EXPOSITION, FakeExporter
+from support.matrix import RUNTIMES, minimal_model
+from support.render import MAJORS, as_layer, helm, load_yaml
+
+from gpu_inference.cluster.embedded import EmbeddedCluster
+from gpu_inference.cluster.provider import Provider
+from gpu_inference.helm import Helm
+from gpu_inference.paths import CHART
+
+pytestmark = pytest.mark.cluster
+
+RELEASE, MODEL, TARGET = "scaled", "m", 4
+QUICK = {
+    "stabilizationWindowSeconds": 0,
+    "selectPolicy": "Max",
+    "policies": [{"type": "Percent", "value": 100, "periodSeconds": 1}],
+}
+SCALABLE = [r for r in RUNTIMES if "inFlight" in load_yaml(CHART / f"runtimes/{r}.yaml").get("metrics", {})]
+
+
+def values(runtime: str) -> dict[str, Any]:
+    """One model, autoscaled from 2 to 8, that reacts within seconds."""
+    scaling = {
+        "enabled": True,
+        "minReplicas": 2,
+        "maxReplicas": 8,
+        "target": {"requestsInFlight": TARGET},
+        "behavior": {"scaleUp": QUICK, "scaleDown": QUICK},
+    }
+    return {
+        "models": {
+            MODEL: {
+                **minimal_model(runtime, "nvidia-l4"),
+                "autoscaling": scaling,
+                "startup": {"loadSeconds": 1},
+                "drain": {"preStopSeconds": 0, "requestSeconds": 1},
+            }
+        }
+    }
+
+
+@pytest.fixture
+def namespace(provider: Provider) -> Iterator[str]:
+    if not isinstance(provider, EmbeddedCluster) or not provider.capabilities.external_metrics:
+        pytest.skip("needs the embedded cluster's scrape target and external metrics")
+    with (
+        restricted_namespace(provider, "scaled") as name,
+        bound_claims(provider, name, [minimal_model("", "")["model"]["source"]]),
+    ):
+        yield name
+
+
+@pytest.fixture
+def install(provider: Provider, namespace: str) -> Iterator[Any]:
+    """Installs a release of a runtime's model, served by a fake exporter: install(runtime, major) -> exporter."""
+    assert isinstance(provider, EmbeddedCluster)
+    running: list[FakeExporter] = []
+
+    def go(runtime: str, major: int = 4) -> FakeExporter:
+        exporter = FakeExporter(provider.twin_port, runtime, "served").__enter__()
+        running.append(exporter)
+        Helm(helm(major).binary, kubeconfig=provider.kubeconfig).install(
+            RELEASE, CHART, layers=[as_layer(values(runtime))], namespace=namespace, wait=True, timeout="60s"
+        )
+        return exporter
+
+    yield go
+    for exporter in running:
+        exporter.__exit__()
+
+
+def hpa(provider: Provider, namespace: str) -> dict[str, Any]:
+    return get(provider, "hpa", f"{RELEASE}-{MODEL}", "-n", namespace)
+
+
+def conditions(provider: Provider, namespace: str) -> dict[str, str]:
+    status = hpa(provider, namespace)["status"]
+    return {c["type"]: f"{c['status']} {c['reason']}" for c in status.get("conditions", [])}
+
+
+def test_every_scalable_runtime_is_tested():
+    assert set(SCALABLE) == set(EXPOSITION)
+
+
+@pytest.mark.parametrize("runtime", SCALABLE)
+def test_replicas_follow_requests_in_flight(provider: Provider, namespace: str, install: Any, runtime: str) -> None:
+    exporter = install(runtime)
+
+    def ready() -> int:
+        return ready_replicas(provider, namespace, f"{RELEASE}-{MODEL}")
+
+    wait_for(lambda: ready() == 2, 30, "the minimum, without any load")
+    exporter.in_flight = 5 * TARGET
+    wait_for(lambda: ready() == 5, 90, "in flight / target replicas")
+    assert conditions(provider, namespace)["ScalingActive"] == "True ValidMetricFound"
+    exporter.in_flight = 1000
+    wait_for(lambda: ready() == 8, 60, "never more than the maximum")
+    assert conditions(provider, namespace)["ScalingLimited"] == "True TooManyReplicas"
+    exporter.in_flight = 0
+    wait_for(lambda: ready() == 2, 120, "back to the minimum")
+
+
+@pytest.mark.parametrize("major", MAJORS, ids="helm{}".format)
+def test_an_upgrade_does_not_undo_the_autoscaler(provider: Provider, namespace: str, install: Any, major: int) -> None:
+    """`replicas` is not rendered, so neither way of applying resets it."""
+    exporter = install("vllm", major)
+    deployment = f"{RELEASE}-{MODEL}"
+    exporter.in_flight = 6 * TARGET
+    wait_for(lambda: ready_replicas(provider, namespace, deployment) == 6, 60, "scaled up")
+    newer = as_layer({"models": {MODEL: {"image": {"tag": "v99.0.0"}}}})
+    seen = set()
+    Helm(helm(major).binary, kubeconfig=provider.kubeconfig).upgrade(
+        RELEASE, CHART, layers=[as_layer(values("vllm")), newer], namespace=namespace
+    )
+
+    def rolled_out() -> bool:
+        found = get(provider, "deployment", deployment, "-n", namespace)
+        seen.add(found["spec"]["replicas"])
+        status = found["status"]
+        return status.get("updatedReplicas") == status.get("readyReplicas") == status.get("replicas") == 6
+
+    wait_for(rolled_out, 60, "the new version on all six")
+    assert seen == {6}
+
+
+def test_a_metric_that_is_gone_keeps_the_replicas(provider: Provider, namespace: str, install: Any) -> None:
+    """A scrape outage is no reason to scale down."""
+    exporter = install("vllm")
+    deployment = f"{RELEASE}-{MODEL}"
+    exporter.in_flight = 4 * TARGET
+    wait_for(lambda: ready_replicas(provider, namespace, deployment) == 4, 60, "scaled up")
+    exporter.__exit__()
+    wait_for(lambda: conditions(provider, namespace)["ScalingActive"].startswith("False"), 60, "the outage is noticed")
+    assert ready_replicas(provider, namespace, deployment) == 4
+
+
+def test_two_releases_do_not_read_each_others_load(provider: Provider, namespace: str, install: Any) -> None:
+    """Same model name, same namespace: the metric's selector keeps them apart."""
+    exporter = install("vllm")
+    other = as_layer(json.loads(json.dumps(values("vllm"))))
+    bound = Helm(helm(4).binary, kubeconfig=provider.kubeconfig)
+    bound.install("other", CHART, layers=[other], namespace=namespace, wait=True, timeout="60s")
+    # The exporter gives all load to the alphabetically first pod: one of the release called other.
+    exporter.in_flight = 3 * TARGET
+    wait_for(lambda: ready_replicas(provider, namespace, f"other-{MODEL}") == 3, 60, "the loaded one scaled")
+    assert ready_replicas(provider, namespace, f"{RELEASE}-{MODEL}") == 2

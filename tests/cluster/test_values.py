@@ -1,0 +1,150 @@
+"""Every values file on the cloud it is for: accepted by the API server, Available, on the right nodes, gone again."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from support.api_schemas import shape
+from support.cluster import bound_claims, get, inventory, items, quick_loads, restricted_namespace, wait_for
+from support.expected import specs
+from support.matrix import SCENARIOS, Case, cases, scenario
+from support.objects import MODEL_LABEL
+from support.render import RELEASE, helm, load_yaml, render
+
+from gpu_inference.cluster.embedded import EmbeddedCluster
+from gpu_inference.cluster.provider import Provider
+from gpu_inference.errors import UserError
+from gpu_inference.helm import Helm
+from gpu_inference.paths import CHART
+
+pytestmark = pytest.mark.cluster
+
+
+def cloud_of(case: Case) -> str:
+    """The cloud a values file is for: the last layer that names one, else the chart's default."""
+    named = [load_yaml(layer).get("cloud") for layer in (CHART / "values.yaml", *case.layers)]
+    return [cloud for cloud in named if cloud][-1]
+
+
+# Ordered by cloud: a cluster serves all its cases, then makes room for the next.
+SERVED = sorted(map(scenario, SCENARIOS), key=lambda case: (cloud_of(case), str(case)))
+
+
+class Clusters:
+    """One embedded cluster at a time, with the nodes and the admission plugins of a cloud."""
+
+    def __init__(self) -> None:
+        self._running: EmbeddedCluster | None = None
+        self._cloud = ""
+
+    def of(self, cloud: str) -> Provider:
+        if not self._running or self._cloud != cloud:
+            self.down()
+            self._running, self._cloud = EmbeddedCluster(f"values-{cloud}-{os.getpid()}", cloud=cloud), cloud
+            self._running.up()
+        return self._running
+
+    def down(self) -> None:
+        if self._running:
+            self._running.down()
+            self._running = None
+
+
+@pytest.fixture(scope="module")
+def clusters(cluster_type: str, request: pytest.FixtureRequest) -> Iterator[Clusters]:
+    if cluster_type != "embedded":
+        pytest.skip("needs the nodes of each cloud, which only an embedded cluster has")
+    request.getfixturevalue("cluster_binaries")
+    made = Clusters()
+    yield made
+    made.down()
+
+
+@pytest.fixture(scope="module")
+def dry_namespace(provider: Provider) -> Iterator[str]:
+    with restricted_namespace(provider, "dry") as name:
+        yield name
+
+
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_api_server_accepts_every_object(provider: Provider, dry_namespace: str, case: Case) -> None:
+    """Server-side, with admission and field validation; a warning (Pod Security's, a deprecation's) is an error."""
+    objects = {
+        (obj["kind"], shape(obj)): {**obj, "metadata": {**obj["metadata"], "namespace": dry_namespace}}
+        for obj in render(layers=case.layers)
+    }
+    flags = ["--dry-run=server", "--validate=strict", "--warnings-as-errors", "-o", "name", "-f", "-"]
+    document = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects.values())})
+    accepted = provider.kubectl("apply", "--server-side", *flags, input=document)
+    assert len(accepted.split()) == len(objects)
+
+
+def test_a_warning_is_an_error(provider: Provider, dry_namespace: str) -> None:
+    """What the test above relies on: Pod Security only warns about a Deployment."""
+    (deployment, *_) = [o for o in render(layers=SERVED[0].layers) if o["kind"] == "Deployment"]
+    deployment = copy.deepcopy(deployment)
+    deployment["metadata"]["namespace"] = dry_namespace
+    deployment["spec"]["template"]["spec"]["hostPID"] = True
+    with pytest.raises(UserError):
+        provider.kubectl(
+            "apply",
+            "--server-side",
+            "--dry-run=server",
+            "--warnings-as-errors",
+            "-f",
+            "-",
+            input=json.dumps(deployment),
+        )
+
+
+@pytest.mark.parametrize("case", SERVED, ids=str)
+def test_install_becomes_available_and_uninstall_leaves_nothing(clusters: Clusters, case: Case) -> None:
+    cluster = clusters.of(cloud_of(case))
+    models = specs(case)
+    release = Helm(helm(4).binary, kubeconfig=cluster.kubeconfig)
+    with (
+        restricted_namespace(cluster, str(case)) as namespace,
+        bound_claims(cluster, namespace, (m["model"]["source"] for m in models.values())),
+    ):
+        before = inventory(cluster, namespace)
+        layers = [*case.layers, quick_loads(models)]
+        release.install(RELEASE, CHART, layers=layers, namespace=namespace, wait=True, timeout="90s")
+        for name, spec in models.items():
+            _assert_served(cluster, namespace, name, spec)
+        release.uninstall(RELEASE, namespace=namespace)
+        # Pods and their ReplicaSets go with their owners, a moment later.
+        wait_for(lambda: inventory(cluster, namespace) == before, 30, f"only {sorted(before)} left")
+
+
+def _assert_served(cluster: Provider, namespace: str, name: str, spec: dict[str, Any]) -> None:
+    scaling = spec["autoscaling"]
+    wanted = scaling["minReplicas"] if scaling["enabled"] else spec["replicas"]
+    selector = f"{MODEL_LABEL}={name}"
+
+    def status() -> dict[str, Any]:
+        (deployment,) = items(cluster, "deployments", "-n", namespace, "-l", selector)
+        return deployment["status"]
+
+    wait_for(lambda: status().get("availableReplicas", 0) >= wanted, 30, f"{wanted} replicas of {name}")
+    pods = items(cluster, "pods", "-n", namespace, "-l", selector)
+    assert len(pods) == wanted
+    for pod in pods:
+        _assert_right_node(get(cluster, "node", pod["spec"]["nodeName"]), spec)
+    slices = items(cluster, "endpointslices", "-n", namespace, "-l", selector)
+    ready = {a for s in slices for e in s["endpoints"] or [] if e["conditions"]["ready"] for a in e["addresses"]}
+    assert ready == {pod["status"]["podIP"] for pod in pods}
+
+
+def _assert_right_node(node: dict[str, Any], spec: dict[str, Any]) -> None:
+    labels, cloud, accelerator = node["metadata"]["labels"], spec["_cloud"], spec["_accelerator"]
+    product = cloud["productLabels"][accelerator["resource"]]
+    assert labels[product] == accelerator["nodeLabels"][product]
+    assert accelerator["resource"] in node["status"]["capacity"]
+    if "spot" in cloud:
+        is_spot = cloud["spot"]["nodeSelector"].items() <= labels.items()
+        assert is_spot == (spec["capacity"] == "spot"), node["metadata"]["name"]

@@ -1,0 +1,104 @@
+"""What tests on a cluster share: a namespace of their own, the claims a model reads, waiting, and looking."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from gpu_inference.cluster.provider import Provider
+
+from .render import as_layer
+
+# Kubernetes makes and keeps these in any namespace, or lets them expire.
+BYSTANDERS = {"events", "events.events.k8s.io", "leases.coordination.k8s.io"}
+RESTRICTED = {
+    f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")
+}  # fmt: skip
+
+
+def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """The first true value of a condition; fails the test after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.2)
+    return value
+
+
+def get(cluster: Provider, *words: str) -> Any:
+    """What `kubectl get … -o json` answers; None for something that is not there."""
+    text = cluster.kubectl("get", *words, "-o", "json", "--ignore-not-found")
+    return json.loads(text) if text.strip() else None
+
+
+def items(cluster: Provider, *words: str) -> list[dict[str, Any]]:
+    """The objects of a list."""
+    return get(cluster, *words)["items"]
+
+
+def apply(cluster: Provider, *objects: dict[str, Any]) -> None:
+    """Creates or changes objects."""
+    cluster.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+
+
+@contextlib.contextmanager
+def restricted_namespace(cluster: Provider, name: str) -> Iterator[str]:
+    """A namespace that admits restricted pods only, gone at the end with all that is in it."""
+    apply(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
+    wait_for(lambda: get(cluster, "serviceaccount", "default", "-n", name), 20, "the default ServiceAccount")
+    wait_for(lambda: get(cluster, "configmap", "kube-root-ca.crt", "-n", name), 20, "the root CA's ConfigMap")
+    try:
+        yield name
+    finally:
+        cluster.kubectl("delete", "namespace", name, "--timeout=60s")
+
+
+@contextlib.contextmanager
+def bound_claims(cluster: Provider, namespace: str, sources: Iterable[str]) -> Iterator[None]:
+    """The claims of pvc:// sources, bound to volumes made for them: without one a pod is not scheduled."""
+    claims = sorted({s.removeprefix("pvc://").split("/")[0] for s in sources if s.startswith("pvc://")})
+    shape = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
+    for claim in claims:
+        volume = f"{namespace}-{claim}"
+        apply(
+            cluster,
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolume",
+                "metadata": {"name": volume},
+                "spec": {**shape, "capacity": {"storage": "1Ti"}, "csi": {"driver": "test", "volumeHandle": volume}},
+            },
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": claim, "namespace": namespace},
+                "spec": {**shape, "volumeName": volume, "resources": {"requests": {"storage": "1Ti"}}},
+            },
+        )
+    try:
+        yield
+    finally:
+        for claim in claims:
+            cluster.kubectl("delete", "-n", namespace, f"pvc/{claim}", "--wait=false")
+            cluster.kubectl("delete", f"pv/{namespace}-{claim}", "--wait=false")
+
+
+def quick_loads(models: Iterable[str], seconds: int = 1) -> Path:
+    """An overlay that shortens every model's load time: KWOK pods take as long as their annotation says."""
+    return as_layer({"models": {name: {"startup": {"loadSeconds": seconds}} for name in models}})
+
+
+def inventory(cluster: Provider, namespace: str) -> set[str]:
+    """resource/name of every object in a namespace, of every kind the API server can list."""
+    kinds = cluster.kubectl("api-resources", "--verbs=list,delete", "--namespaced", "-o", "name").split()
+    wanted = ",".join(sorted(set(kinds) - BYSTANDERS))
+    return set(cluster.kubectl("get", wanted, "-n", namespace, "-o", "name", "--ignore-not-found").split())
+
+
+def ready_replicas(cluster: Provider, namespace: str, deployment: str) -> int:
+    """Ready pods of a Deployment."""
+    return get(cluster, "deployment", deployment, "-n", namespace)["status"].get("readyReplicas", 0)

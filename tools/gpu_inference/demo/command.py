@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from gpu_inference.cluster import inventory
 from gpu_inference.cluster.progress import console_progress
@@ -45,10 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit 0 when every check passed, 1 when one did not, 2 for usage, 130 when interrupted; nothing is left behind."""
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _run(args)
     except KeyboardInterrupt:
+        _deaf()
         print("\ninterrupted: everything the demo had started is gone again", file=sys.stderr)
         return 130
 
@@ -117,6 +119,11 @@ def _prepare(args: argparse.Namespace, layers: list[Path], now: datetime) -> tup
     return result, Plan(release["models"], layers, release["cloud"], arrivals, name, args.keep)
 
 
+def _deaf() -> dict[signal.Signals, Any]:
+    """From now on Ctrl-C and SIGTERM do nothing; the handlers they had."""
+    return {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
 @contextmanager
 def _undone(screen: View) -> Iterator[ExitStack]:
     """A stack whose unwinding no second Ctrl-C cuts short."""
@@ -128,11 +135,12 @@ def _undone(screen: View) -> Iterator[ExitStack]:
         print("\ninterrupted: cleaning up", file=sys.stderr, flush=True)
         raise
     finally:
+        before = _deaf()
         screen.close()
-        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
         started.close()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if sys.exc_info()[0] is not KeyboardInterrupt:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _tell(result: Result, folder: Path) -> None:

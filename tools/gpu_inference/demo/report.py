@@ -142,8 +142,10 @@ def write(result: Result, folder: Path) -> dict[str, Any]:
     data = summary(result)
     try:
         _write(result, data, folder)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
         raise UserError(
             f"cannot write the report into {folder}: {error.strerror}",
             fix="make room, or name another place with --output",

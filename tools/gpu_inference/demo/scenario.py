@@ -131,7 +131,7 @@ class Demo:
             self.twin.check()
             sample = self.observer.sample(self.result.model, self.load_progress)
             self.result.samples.append(sample)
-            self.view.show(phase, sample, len(self.plan.arrivals))
+            self.view.show(phase, sample, self.load_progress.planned)
             if done(sample):
                 return True
             if time.monotonic() > deadline:

@@ -126,11 +126,15 @@ class Release:
         ]
 
 
-def install(helm: Helm, layers: list[Path]) -> Release:
-    """`helm install`; the release's objects without its test hooks."""
-    helm.install(RELEASE, CHART, layers=layers, namespace=NAMESPACE)
+def render(helm: Helm, layers: list[Path]) -> Release:
+    """What `install` will install, without test hooks. Raises UserError for values that the chart refuses."""
     objects = helm.template(RELEASE, CHART, layers=layers, namespace=NAMESPACE)
     return Release([o for o in objects if "helm.sh/hook" not in (o["metadata"].get("annotations") or {})])
+
+
+def install(helm: Helm, layers: list[Path]) -> None:
+    """`helm install` into the cluster that `helm` is bound to."""
+    helm.install(RELEASE, CHART, layers=layers, namespace=NAMESPACE)
 
 
 def leftovers(cluster: EmbeddedCluster) -> list[str]:

@@ -66,6 +66,8 @@ class Demo:
         """All phases. Raises UserError for what makes going on pointless."""
         with self._phase("binaries"):
             self.helm = Helm(find_or_build(["helm"], self.progress)["helm"])
+        with self._phase("render"):
+            self.release = environment.render(self.helm, self.plan.layers)
         with self._phase("cluster"):
             self._start_cluster()
         with self._phase("install"):
@@ -118,10 +120,9 @@ class Demo:
     def _install(self) -> None:
         layers = ", ".join(path.name for path in self.plan.layers)
         self.view.step(f"helm {self.helm.major}: install {environment.RELEASE} with {layers}")
-        release = environment.install(self.helm, self.plan.layers)
-        self.release = release
-        self.result.objects, self.result.missing = release.counts, release.missing(self.cluster)
-        self.view.step("installed: " + ", ".join(f"{n} {kind}" for kind, n in release.counts.items()))
+        environment.install(self.helm, self.plan.layers)
+        self.result.objects, self.result.missing = self.release.counts, self.release.missing(self.cluster)
+        self.view.step("installed: " + ", ".join(f"{n} {kind}" for kind, n in self.result.objects.items()))
 
     def _observe(self, phase: str, done: Callable[[Sample], bool], seconds: float) -> bool:
         """A sample a second until `done`, at most `seconds`; whether it came to that."""

@@ -1,27 +1,22 @@
 {{/*
 gpu-inference.args.list renders the runtime's arguments for a model, then extraArgs, as list items.
-An entry is {flag, from | value, joiner, since, until}: `from` is a path into the spec, and an entry whose path is unset,
-empty or false is left out; true renders the flag alone; with a joiner, flag and value are one argument.
+An entry is {flag, from | value, joiner, since, until}: `from` is a "section.field" of the spec, and an entry whose field is
+unset, empty or false is left out; true renders the flag alone; with a joiner, flag and value are one argument.
 */}}
 {{- define "gpu-inference.args.list" -}}
-{{- $m := . }}
+{{- $spec := .spec }}
 {{- range .runtime.args }}
-  {{- $value := get . "value" }}
-  {{- if hasKey . "keys" }}
-    {{- $value = $m.spec }}
-    {{- range .keys }}
-      {{- if kindIs "map" $value }}{{ $value = get $value . }}{{ else }}{{ $value = "" }}{{ end }}
-    {{- end }}
-  {{- end }}
-  {{- if kindIs "bool" $value }}
-    {{- if $value }}
+  {{- $value := .value }}
+  {{- if .section }}{{ $value = get (index $spec .section) .field }}{{ end }}
+  {{- $bounded := or .since .until }}
+  {{- if or (not $bounded) (include "gpu-inference.args.applies" (dict "arg" . "spec" $spec)) }}
+    {{- if kindIs "bool" $value }}
+      {{- if $value }}
 - {{ .flag }}
-    {{- end }}
-  {{- else }}
-    {{- $text := include "gpu-inference.args.text" $value }}
-    {{- $bounded := or (hasKey . "since") (hasKey . "until") }}
-    {{- if and $text (or (not $bounded) (include "gpu-inference.args.applies" (dict "arg" . "spec" $m.spec))) }}
-      {{- if hasKey . "joiner" }}
+      {{- end }}
+    {{- else if ne (toString $value) "" }}
+      {{- $text := include "gpu-inference.args.text" $value }}
+      {{- if .joiner }}
 - {{ print .flag .joiner $text | toJson }}
       {{- else }}
         {{- with .flag }}
@@ -32,7 +27,7 @@ empty or false is left out; true renders the flag alone; with a joiner, flag and
     {{- end }}
   {{- end }}
 {{- end }}
-{{- range .spec.extraArgs }}
+{{- range $spec.extraArgs }}
 - {{ include "gpu-inference.args.text" . | toJson }}
 {{- end }}
 {{- end }}

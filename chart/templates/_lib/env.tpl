@@ -11,9 +11,7 @@ gpu-inference.env.list renders the environment: what the chart knows, then the s
   {{- $_ := set $env "HF_TOKEN" (dict "secretKeyRef" .) }}
 {{- end }}
 {{- range $name, $from := .runtime.env }}
-  {{- $value := $s }}
-  {{- range $from.keys }}{{ $value = index $value . }}{{ end }}
-  {{- $_ := set $env $name $value }}
+  {{- $_ := set $env $name (get (index $s $from.section) $from.field) }}
 {{- end }}
 {{- range $name, $value := $s.env }}{{- $_ := set $env $name $value }}{{ end }}
 {{- range $name, $value := $env }}

@@ -23,20 +23,22 @@ Takes {root, store, kind: runtimes | accelerators | clouds, name}.
 {{- end }}
 
 {{/*
-gpu-inference.presets.paths splits each `from` once, so that no model has to, and notes whether the server is told to
-shard the model (.parallel).
+gpu-inference.presets.paths splits each `from`, "section.field", once, so that no model has to, and notes whether the server
+is told to shard the model (.parallel).
 */}}
 {{- define "gpu-inference.presets.paths" -}}
-{{- $_ := set . "parallel" false }}
 {{- $preset := . }}
-{{- range .args }}
+{{- $_ := set $preset "parallel" false }}
+{{- $entries := list }}
+{{- range .args }}{{ $entries = append $entries . }}{{ end }}
+{{- range .env }}{{ $entries = append $entries . }}{{ end }}
+{{- range $entries }}
   {{- if hasKey . "from" }}
-    {{- $_ := set . "keys" (splitList "." .from) }}
+    {{- $path := splitList "." .from }}
+    {{- $_ := set . "section" (first $path) }}
+    {{- $_ := set . "field" (last $path) }}
     {{- if eq .from "parallelism.tensor" }}{{- $_ := set $preset "parallel" true }}{{ end }}
   {{- end }}
-{{- end }}
-{{- range .env }}
-  {{- $_ := set . "keys" (splitList "." .from) }}
 {{- end }}
 {{- end }}
 

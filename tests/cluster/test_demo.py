@@ -123,6 +123,7 @@ def test_from_nothing_to_a_report_beside_another_demo(demo, wait_for):
         (signal.SIGINT, UNDER_TRAFFIC),
         (signal.SIGTERM, UNDER_TRAFFIC),
     ],
+    ids=["start", "nodes", "install", "traffic", "SIGTERM"],
 )
 def test_interrupted_at_any_moment_leaves_nothing(demo, wait_for, number, moment):
     run = demo("--duration", "60")

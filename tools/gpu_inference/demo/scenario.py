@@ -27,6 +27,7 @@ MARGIN = 60.0  # s that a phase may take beyond what the values say
 TRICKLE = 2.0  # s between two requests to each model that the trace is not for
 TRICKLE_SIZES = {"openai": (100, 20), "triton": (8, 1)}  # prompt and answer tokens; texts a batch
 UNINSTALL_SECONDS = 120.0
+NO_NODE_SECONDS = 20.0  # for volumes to be bound; no nodes are added here, so a pod without one by then stays so
 
 
 @dataclass(frozen=True)
@@ -143,14 +144,21 @@ class Demo:
     def _wait_available(self) -> None:
         budget = max(spec["startup"]["budgetSeconds"] for spec in self.plan.models.values()) + MARGIN
 
-        def ready(sample: Sample) -> bool:
-            return bool(sample.desired) and not self.observer.unavailable() and sample.scaling_active
+        began = time.monotonic()
+        available = False
 
-        if not self._observe("loading the models", ready, budget):
+        def decided(sample: Sample) -> bool:
+            nonlocal available
+            available = bool(sample.desired) and not self.observer.unavailable() and sample.scaling_active
+            hopeless = time.monotonic() - began > NO_NODE_SECONDS and self.observer.unschedulable()
+            return available or bool(hopeless)
+
+        self._observe("loading the models", decided, budget)
+        if not available:
             self.view.close()
             why = self.observer.unschedulable() or "; ".join(self.observer.unavailable())
             raise UserError(
-                f"not available after {budget:.0f} s: {why or 'the HPA gets no metric'}",
+                f"not available after {time.monotonic() - began:.0f} s: {why or 'the HPA gets no metric'}",
                 fix=f"does a node of the inventory {self.plan.cloud} have what the values ask for?",
                 exit_code=1,
             )

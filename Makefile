@@ -43,14 +43,16 @@ lint: setup
 	@$(VENV)/bin/mypy
 	@$(GI) schema bundle --check
 	@$(GI) schema docs --check
+	@$(GI) schema adapter-rules --check
 
 bench: setup
 	@$(VENV)/bin/python tools/bench.py $(BENCH)
 
-# The generated files: the chart's schema, its README.
+# The generated files: the chart's schema, its README, the rules for prometheus-adapter.
 bundle: setup
 	@$(GI) schema bundle
 	@$(GI) schema docs
+	@$(GI) schema adapter-rules
 
 lock:
 	uv pip compile pyproject.toml --all-extras --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header -o requirements.lock

@@ -1,4 +1,4 @@
-"""The README says what is so: its commands run, its output is theirs, its values are valid, its links lead somewhere."""
+"""The README is true: its commands run and print what it shows, its values are valid, its links lead somewhere."""
 
 from __future__ import annotations
 

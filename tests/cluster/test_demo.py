@@ -121,7 +121,7 @@ def test_from_nothing_to_a_report_beside_another_demo(demo, wait_for):
         (signal.SIGINT, r"wait for the nodes"),
         (signal.SIGINT, r"install llm"),
         (signal.SIGINT, UNDER_TRAFFIC),
-        (signal.SIGTERM, UNDER_TRAFFIC),
+        (signal.SIGTERM, r"install llm"),
     ],
     ids=["start", "nodes", "install", "traffic", "SIGTERM"],
 )
@@ -145,6 +145,28 @@ def test_a_killed_demo_takes_everything_with_it(demo, wait_for):
     run.process.wait()
     wait_for(lambda: not run.descendants(), 40, "everything ends with the demo")
     assert not run.cluster.exists()
+
+
+def test_kept_cluster_serves_on(demo, wait_for, tmp_path):
+    trace = tmp_path / "burst.csv"
+    trace.write_text("time,input,output\n" + "".join(f"{i / 10},200,150\n" for i in range(120)))
+    run = demo("--trace", str(trace), "--duration", "12", "--keep")
+    assert run.wait(240) == 0, run.text()
+    url, pid, name = re.search(
+        r"load --url (\S+) .*kill (\d+); gpu-inference cluster down --name (\S+)", run.text(), re.S
+    ).groups()
+    try:
+        more = gpu_inference("load", "--url", url, "--trace", "synthetic", "--duration", "3", "-o", "json")
+        assert json.loads(more.stdout)["requests"]["failed"] == 0, more.stderr
+    finally:
+        os.kill(int(pid), signal.SIGTERM)
+        gpu_inference("cluster", "down", "--name", name)
+    run.assert_nothing_left(wait_for)
+
+
+def gpu_inference(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gpu_inference.cli", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_values_without_a_node_end_with_the_schedulers_words(demo, wait_for, tmp_path):

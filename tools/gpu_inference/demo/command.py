@@ -163,5 +163,7 @@ kept, with the release in namespace {NAMESPACE}. To look:
   export KUBECONFIG={config}
   {demo.cluster.kubectl_path} -n {NAMESPACE} get deploy,hpa,pods
   Prometheus: {demo.cluster.prometheus_url}   twin: {demo.cluster.twin_url}/twin/status
+For more traffic:
+  gpu-inference load --url {demo.url(demo.result.model)} --duration 60
 To stop it:
   kill {demo.twin.process.pid}; gpu-inference cluster down --name {demo.plan.name}""")

@@ -163,16 +163,19 @@ class Demo:
                 exit_code=1,
             )
 
+    def url(self, model: str) -> str:
+        """Where a model's Service is reached: the twin routes the API server's proxy URLs."""
+        services = f"{self.cluster.twin_url}/api/v1/namespaces/{environment.NAMESPACE}/services"
+        return f"{services}/{self.release.name('Service', model)}:http/proxy"
+
     def _targets(self) -> list[Target]:
-        base = f"{self.cluster.twin_url}/api/v1/namespaces/{environment.NAMESPACE}/services"
         found = []
         for name, spec in self.plan.models.items():
             api = spec["runtimePreset"]["api"]
-            url = f"{base}/{self.release.name('Service', name)}:http/proxy"
             steps = range(int(self.result.duration / TRICKLE))
             trickle = [Arrival(i * TRICKLE, *TRICKLE_SIZES[api]) for i in steps]
             arrivals = self.plan.arrivals if name == self.result.model else trickle
-            found.append(Target(name, api, url, spec["model"]["servedName"], arrivals))
+            found.append(Target(name, api, self.url(name), spec["model"]["servedName"], arrivals))
         return found
 
     def _replay(self) -> None:

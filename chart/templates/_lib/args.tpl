@@ -3,7 +3,7 @@ gpu-inference.args.list renders the runtime's arguments for a model, then extraA
 An entry is {flag, from | value, joiner, since, until}: `from` is a "section.field" of the spec, and an entry whose field is
 unset, empty or false is left out; true renders the flag alone; with a joiner, flag and value are one argument.
 */}}
-{{- define "gpu-inference.args.list" -}}
+{{- define "gpu-inference.args.list" }}
 {{- $spec := .spec }}
 {{- range .runtime.args }}
   {{- $value := .value }}
@@ -12,23 +12,23 @@ unset, empty or false is left out; true renders the flag alone; with a joiner, f
   {{- if or (not $bounded) (include "gpu-inference.args.applies" (dict "arg" . "spec" $spec)) }}
     {{- if kindIs "bool" $value }}
       {{- if $value }}
-- {{ .flag }}
+            - {{ .flag }}
       {{- end }}
     {{- else if ne (toString $value) "" }}
       {{- $text := include "gpu-inference.args.text" $value }}
       {{- if .joiner }}
-- {{ print .flag .joiner $text | toJson }}
+            - {{ print .flag .joiner $text | toJson }}
       {{- else }}
         {{- with .flag }}
-- {{ . }}
+            - {{ . }}
         {{- end }}
-- {{ toJson $text }}
+            - {{ toJson $text }}
       {{- end }}
     {{- end }}
   {{- end }}
 {{- end }}
 {{- range $spec.extraArgs }}
-- {{ include "gpu-inference.args.text" . | toJson }}
+            - {{ include "gpu-inference.args.text" . | toJson }}
 {{- end }}
 {{- end }}
 

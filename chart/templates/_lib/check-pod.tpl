@@ -31,19 +31,16 @@ models.{{ $.name }}.extraArgs[{{ $index }}]: {{ $flag }} is set by the chart alr
 {{- end }}
 
 {{- define "gpu-inference.check.env" -}}
-{{- $names := keys .spec.env }}
-{{- range .spec.container.env }}{{ $names = append $names .name }}{{ end }}
 {{- range list "NVIDIA_VISIBLE_DEVICES" "CUDA_VISIBLE_DEVICES" }}
-  {{- if has . $names }}
+  {{- if hasKey $.spec.env . }}
 models.{{ $.name }}.env.{{ . }}: would bypass the GPUs that Kubernetes allocates to the pod. Fix: remove it and set accelerator.count.
   {{- end }}
 {{- end }}
 {{- end }}
 
 {{- define "gpu-inference.check.resources" -}}
-{{- $memory := .spec.resources.memory }}
-{{- if lt (include "gpu-inference.quantity.mib" $memory.limits | int64) (include "gpu-inference.quantity.mib" $memory.requests | int64) }}
-models.{{ .name }}.resources.memory.limits: {{ $memory.limits }} is less than what is requested, {{ $memory.requests }}. Fix: raise it.
+{{- if lt .sizes.limits .sizes.requests }}
+models.{{ .name }}.resources.memory.limits: {{ .spec.resources.memory.limits }} is less than what is requested, {{ .spec.resources.memory.requests }}. Fix: raise it.
 {{- end }}
 {{- $cpu := .spec.resources.cpu }}
 {{- if lt (float64 $cpu.limits) (float64 $cpu.requests) }}
@@ -77,15 +74,20 @@ models.{{ .model }}.{{ .map }}.{{ .name }}: {{ .at }} is where {{ index .paths .
 Lists are replaced by `pod` and `container`: these would drop what the server needs.
 */}}
 {{- define "gpu-inference.check.pod" -}}
-{{- if hasKey .spec.pod "containers" }}
-models.{{ .name }}.pod.containers: would replace the server. Fix: use container to change it.
+{{- with .spec.pod }}
+  {{- if hasKey . "containers" }}
+models.{{ $.name }}.pod.containers: would replace the server. Fix: use container to change it.
+  {{- end }}
+  {{- if hasKey . "volumes" }}
+models.{{ $.name }}.pod.volumes: would replace the volumes the server needs. Fix: use volumes to add some.
+  {{- end }}
 {{- end }}
-{{- if hasKey .spec.pod "volumes" }}
-models.{{ .name }}.pod.volumes: would replace the volumes the server needs. Fix: use volumes to add some.
-{{- end }}
-{{- range list "args" "env" "ports" "volumeMounts" }}
-  {{- if hasKey $.spec.container . }}
-models.{{ $.name }}.container.{{ . }}: would replace the list the server needs. Fix: use {{ get (dict "args" "extraArgs" "env" "env" "ports" "runtimes.<name>.ports" "volumeMounts" "volumes") . }}.
+{{- with .spec.container }}
+  {{- $container := . }}
+  {{- range $list, $instead := dict "args" "extraArgs" "env" "env" "ports" "runtimes.<name>.ports" "volumeMounts" "volumes" }}
+    {{- if hasKey $container $list }}
+models.{{ $.name }}.container.{{ $list }}: would replace the list the server needs. Fix: use {{ $instead }}.
+    {{- end }}
   {{- end }}
 {{- end }}
 {{- end }}

@@ -28,12 +28,12 @@ models.{{ .name }}: "{{ .fullname }}" is {{ len .fullname }} characters long, an
 {{- end }}
 
 {{- define "gpu-inference.check.image" -}}
-{{- range list "repository" "tag" }}
-  {{- if not (get $.spec.image .) }}
-    {{- if not (and (eq . "tag") (get $.spec.image "digest")) }}
-models.{{ $.name }}.image.{{ . }}: is not set. Fix: set it, or runtimes.{{ $.spec.runtime }}.defaults.image.{{ . }} for all its models.
-    {{- end }}
-  {{- end }}
+{{- $image := .spec.image }}
+{{- if not $image.repository }}
+models.{{ .name }}.image.repository: is not set. Fix: set it, or runtimes.{{ .spec.runtime }}.defaults.image.repository for all its models.
+{{- end }}
+{{- if not (or $image.tag $image.digest) }}
+models.{{ .name }}.image.tag: is not set. Fix: set it, or runtimes.{{ .spec.runtime }}.defaults.image.tag for all its models.
 {{- end }}
 {{- end }}
 
@@ -74,7 +74,7 @@ models.{{ $.name }}.pod.tolerations: one has no key, so it covers every taint, a
   {{- if lt (int64 $scaling.maxReplicas) (int64 $scaling.minReplicas) }}
 {{ $path }}.maxReplicas: {{ int64 $scaling.maxReplicas }} is less than minReplicas, {{ int64 $scaling.minReplicas }}. Fix: raise maxReplicas or lower minReplicas.
   {{- end }}
-  {{- if not (dig "metrics" "inFlight" false .runtime) }}
+  {{- if not .runtime.metrics.inFlight }}
 {{ $path }}.enabled: {{ .spec.runtime }} has no metric of requests in flight. Fix: set it to false, or runtimes.{{ .spec.runtime }}.metrics.inFlight.
   {{- else }}
     {{- range $label, $from := .runtime.metrics.inFlight.selector }}

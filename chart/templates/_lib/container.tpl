@@ -1,42 +1,43 @@
 {{/*
-gpu-inference.container.spec is the server's container; `container` of the values is merged over it last.
+gpu-inference.container.spec is the server's container, `container` of the values merged over it last. Written at its place
+in a Deployment, as gpu-inference.pod.spec; the first line follows the dash.
 */}}
 {{- define "gpu-inference.container.spec" -}}
-{{- $text := include "gpu-inference.container.text" . }}
 {{- if .spec.container }}
-  {{- mustMergeOverwrite (fromYaml $text) (deepCopy .spec.container) | toYaml }}
+  {{- $text := print "          " (include "gpu-inference.container.text" .) }}
+  {{- mustMergeOverwrite (fromYaml $text) (deepCopy .spec.container) | toYaml | indent 10 | trim }}
 {{- else }}
-  {{- $text }}
+  {{- template "gpu-inference.container.text" . }}
 {{- end }}
 {{- end }}
 
 {{- define "gpu-inference.container.text" -}}
 name: server
-image: {{ include "gpu-inference.container.image" .spec.image | toJson }}
-imagePullPolicy: {{ .spec.image.pullPolicy }}
-{{- with .runtime.command }}
-command: {{ toJson . }}
-{{- end }}
-args:
-  {{- include "gpu-inference.args.list" . | trim | nindent 2 }}
-env:
-  {{- include "gpu-inference.env.list" . | trim | nindent 2 }}
-ports:
-  {{- range $name, $port := .runtime.ports }}
-  - {name: {{ $name }}, containerPort: {{ int64 $port }}, protocol: TCP}
-  {{- end }}
-{{- include "gpu-inference.probes.all" . }}
-{{- with int64 .spec.drain.preStopSeconds }}
-lifecycle:
-  preStop:
-    sleep: {seconds: {{ . }}}
-{{- end }}
-resources:
-  {{- include "gpu-inference.resources.container" . | trim | nindent 2 }}
-securityContext:
-  {{- include "gpu-inference.security.container" .spec.security | nindent 2 }}
-volumeMounts:
-  {{- include "gpu-inference.volumes.container" . | trim | nindent 2 }}
+          image: {{ include "gpu-inference.container.image" .spec.image | toJson }}
+          imagePullPolicy: {{ .spec.image.pullPolicy }}
+          {{- with .runtime.command }}
+          command: {{ toJson . }}
+          {{- end }}
+          args:
+            {{- template "gpu-inference.args.list" . }}
+          env:
+            {{- template "gpu-inference.env.list" . }}
+          ports:
+            {{- range $name, $port := .runtime.ports }}
+            - {name: {{ $name }}, containerPort: {{ int64 $port }}, protocol: TCP}
+            {{- end }}
+          {{- template "gpu-inference.probes.all" . }}
+          {{- with int64 .spec.drain.preStopSeconds }}
+          lifecycle:
+            preStop:
+              sleep: {seconds: {{ . }}}
+          {{- end }}
+          resources:
+            {{- template "gpu-inference.resources.container" . }}
+          securityContext:
+            {{- include "gpu-inference.security.container" .spec.security | nindent 12 }}
+          volumeMounts:
+            {{- template "gpu-inference.volumes.container" . }}
 {{- end }}
 
 {{/*

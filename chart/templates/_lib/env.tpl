@@ -1,7 +1,7 @@
 {{/*
 gpu-inference.env.list renders the environment: what the chart knows, then the spec's env over it, each name once.
 */}}
-{{- define "gpu-inference.env.list" -}}
+{{- define "gpu-inference.env.list" }}
 {{- $s := .spec }}
 {{- $env := dict }}
 {{- if hasPrefix "hf://" $s.model.source }}
@@ -15,11 +15,11 @@ gpu-inference.env.list renders the environment: what the chart knows, then the s
 {{- end }}
 {{- range $name, $value := $s.env }}{{- $_ := set $env $name $value }}{{ end }}
 {{- range $name, $value := $env }}
-- name: {{ $name }}
+            - name: {{ $name }}
   {{- if kindIs "map" $value }}
-  valueFrom: {{- toYaml $value | nindent 4 }}
+              valueFrom: {{ toJson $value }}
   {{- else }}
-  value: {{ include "gpu-inference.args.text" $value | toJson }}
+              value: {{ include "gpu-inference.args.text" $value | toJson }}
   {{- end }}
 {{- end }}
 {{- end }}

@@ -1,20 +1,20 @@
 {{/*
 gpu-inference.probes.all renders the three probes. The startup probe allows startup.budgetSeconds; the others only start after it.
 */}}
-{{- define "gpu-inference.probes.all" -}}
+{{- define "gpu-inference.probes.all" }}
 {{- $m := . }}
 {{- range list "startup" "readiness" "liveness" }}
   {{- $http := index $m.runtime.probes . }}
   {{- $probe := index $m.spec.probes . }}
   {{- $period := int64 $probe.periodSeconds }}
-{{ . }}Probe:
-  httpGet: {path: {{ $http.path | replace "{servedName}" $m.spec.model.servedName | toJson }}, port: {{ $http.port }}}
-  periodSeconds: {{ $period }}
-  timeoutSeconds: {{ int64 $probe.timeoutSeconds }}
+          {{ . }}Probe:
+            httpGet: {path: {{ $http.path | replace "{servedName}" $m.spec.model.servedName | toJson }}, port: {{ $http.port }}}
+            periodSeconds: {{ $period }}
+            timeoutSeconds: {{ int64 $probe.timeoutSeconds }}
   {{- if hasKey $probe "failureThreshold" }}
-  failureThreshold: {{ int64 $probe.failureThreshold }}
+            failureThreshold: {{ int64 $probe.failureThreshold }}
   {{- else }}
-  failureThreshold: {{ div (add $m.spec.startup.budgetSeconds $period -1) $period }}
+            failureThreshold: {{ div (add $m.spec.startup.budgetSeconds $period -1) $period }}
   {{- end }}
 {{- end }}
 {{- end }}

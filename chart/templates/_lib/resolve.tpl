@@ -1,7 +1,8 @@
 {{/*
 gpu-inference.resolve.all resolves every model once and keeps the result in the root context, which all templates of a
 chart share:
-  .resolved.models    list of what the templates render from: {name, fullname, metadata, selector, spec, runtime, accelerator, cloud, root}
+  .resolved.models    list of what the templates render from: {name, fullname, metadata, selector, nodes, sizes, spec, runtime,
+                      accelerator, cloud, root}
   .resolved.unknown   text: names of presets that do not exist, a line each
 A spec is, the last one wins: the cloud's scheduling, modelDefaults, the runtime's defaults, the accelerator's defaults,
 models.<name>; then entries that are `false` are removed, and what follows from the rest is added.

@@ -1,15 +1,14 @@
 {{/*
-gpu-inference.scheduling.nodes: which nodes a pod may run on.
+gpu-inference.scheduling.nodes: which nodes a pod may run on. Takes a spec.
 */}}
 {{- define "gpu-inference.scheduling.nodes" -}}
-{{- $s := .spec }}
-{{- with $s.nodeSelector }}
+{{- with .nodeSelector }}
 nodeSelector:
   {{- range $label, $value := . }}
   {{ $label }}: {{ toJson $value }}
   {{- end }}
 {{- end }}
-{{- with $s.absentNodeLabels }}
+{{- with .absentNodeLabels }}
 affinity:
   nodeAffinity:
     requiredDuringSchedulingIgnoredDuringExecution:
@@ -19,24 +18,10 @@ affinity:
             - {key: {{ $label }}, operator: DoesNotExist}
             {{- end }}
 {{- end }}
-{{- with $s.tolerations }}
+{{- with .tolerations }}
 tolerations:
   {{- range . }}
   - {{ toJson . }}
   {{- end }}
 {{- end }}
-{{- end }}
-
-{{/*
-gpu-inference.scheduling.spread: replicas go to different nodes where they can.
-*/}}
-{{- define "gpu-inference.scheduling.spread" -}}
-topologySpreadConstraints:
-  - maxSkew: 1
-    topologyKey: kubernetes.io/hostname
-    whenUnsatisfiable: ScheduleAnyway
-    matchLabelKeys: [pod-template-hash]
-    labelSelector:
-      matchLabels:
-        {{- .selector | nindent 8 }}
 {{- end }}

@@ -31,9 +31,11 @@ gpu-inference.resolve.model sets .spec and the texts that every object of the mo
 {{- end }}
 {{- $_ := set . "spec" $spec }}
 {{- include "gpu-inference.spec.derive" . }}
+{{- include "gpu-inference.resources.sizes" . }}
 {{- $_ := set . "fullname" (printf "%s-%s" (include "gpu-inference.labels.fullname" .root) .name) }}
 {{- $_ := set . "selector" (include "gpu-inference.labels.selector" .) }}
 {{- $_ := set . "metadata" (include "gpu-inference.labels.metadata" .) }}
+{{- $_ := set . "nodes" (include "gpu-inference.scheduling.nodes" $spec) }}
 {{- end }}
 
 {{/*

@@ -1,59 +1,45 @@
 {{/*
 gpu-inference.volumes.pod: the volumes of a pod. Everything the chart adds is an emptyDir with a limit, or the model's claim.
 */}}
-{{- define "gpu-inference.volumes.pod" -}}
+{{- define "gpu-inference.volumes.pod" }}
 {{- $s := .spec }}
-- name: shm
-  emptyDir: {medium: Memory, sizeLimit: {{ $s.shm.sizeLimit }}}
+        - name: shm
+          emptyDir: {medium: Memory, sizeLimit: {{ $s.shm.sizeLimit }}}
 {{- range $name, $dir := $s.writable }}
-- name: {{ $name }}
-  emptyDir: {sizeLimit: {{ $dir.sizeLimit }}}
+        - name: {{ $name }}
+          emptyDir: {sizeLimit: {{ $dir.sizeLimit }}}
 {{- end }}
 {{- if hasPrefix "hf://" $s.model.source }}
-- name: cache
-  emptyDir: {sizeLimit: {{ include "gpu-inference.quantity.memory" .disk.cache }}}
+        - name: cache
+          emptyDir: {sizeLimit: {{ include "gpu-inference.quantity.memory" .sizes.cache }}}
 {{- end }}
 {{- with include "gpu-inference.source.claim" $s.model.source }}
-- name: model
-  persistentVolumeClaim: {claimName: {{ . }}, readOnly: true}
+        - name: model
+          persistentVolumeClaim: {claimName: {{ . }}, readOnly: true}
 {{- end }}
 {{- range $name, $volume := $s.volumes }}
-- name: {{ $name }}
-  {{- toYaml $volume.source | nindent 2 }}
+        - name: {{ $name }}
+  {{- toYaml $volume.source | nindent 10 }}
 {{- end }}
 {{- end }}
 
 {{/*
 gpu-inference.volumes.container: the same volumes, mounted.
 */}}
-{{- define "gpu-inference.volumes.container" -}}
+{{- define "gpu-inference.volumes.container" }}
 {{- $s := .spec }}
-- {name: shm, mountPath: /dev/shm}
+            - {name: shm, mountPath: /dev/shm}
 {{- range $name, $dir := $s.writable }}
-- {name: {{ $name }}, mountPath: {{ $dir.path }}}
+            - {name: {{ $name }}, mountPath: {{ $dir.path }}}
 {{- end }}
 {{- if hasPrefix "hf://" $s.model.source }}
-- {name: cache, mountPath: /cache}
+            - {name: cache, mountPath: /cache}
 {{- end }}
 {{- if hasPrefix "pvc://" $s.model.source }}
-- {name: model, mountPath: /models, readOnly: true}
+            - {name: model, mountPath: /models, readOnly: true}
 {{- end }}
 {{- range $name, $volume := $s.volumes }}
-- name: {{ $name }}
-  {{- toYaml $volume.mount | nindent 2 }}
+            - name: {{ $name }}
+  {{- toYaml $volume.mount | nindent 14 }}
 {{- end }}
-{{- end }}
-
-{{/*
-gpu-inference.volumes.disk sets .disk in MiB: cache (downloaded weights) and total (all a pod may write to the node's disk,
-with 1 GiB for logs).
-*/}}
-{{- define "gpu-inference.volumes.disk" -}}
-{{- $cache := 0 }}
-{{- if hasPrefix "hf://" .spec.model.source }}
-  {{- $cache = mul (include "gpu-inference.quantity.mib" .spec.storage.cache.sizeLimit) (int64 .spec.accelerator.count) }}
-{{- end }}
-{{- $total := add $cache 1024 }}
-{{- range .spec.writable }}{{ $total = add $total (include "gpu-inference.quantity.mib" .sizeLimit) }}{{ end }}
-{{- $_ := set . "disk" (dict "cache" $cache "total" $total) }}
 {{- end }}

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -181,3 +184,16 @@ def test_unreachable_server_is_a_usage_error():
 def test_unknown_model_lists_the_known(server):
     with pytest.raises(UserError, match="no model 'x' there: m"):
         served_model(server.url, "x")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_records_that_do_not_fit_are_said(server, tmp_path):
+    plan = tmp_path / "plan.json"
+    target = {"name": "t", "api": "openai", "url": server.url, "model": "m", "arrivals": [[0, 5, 3]]}
+    plan.write_text(json.dumps({"targets": [target]}))
+    command = [sys.executable, "-m", "gpu_inference.load.worker", str(plan), "/dev/full"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as worker:
+        last = worker.stdout.read().splitlines()[-1]
+        assert worker.wait(30) == 1
+        assert worker.stderr.read() == b""
+    assert json.loads(last)["fault"] == "cannot write the records: No space left on device"

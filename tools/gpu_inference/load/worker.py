@@ -86,8 +86,10 @@ class Replay:
         self.tokens += record.output
         if record.ttft is not None:
             insort(self.ttfts, record.ttft)
+        line = f"{to_line(record)}\n".encode()
         try:
-            self.records.write(to_line(record) + "\n")
+            if self.records.write(line) != len(line):
+                self.fault = "cannot write the records: no room for all of them"
         except OSError as error:
             self.fault = f"cannot write the records: {error.strerror}"
 
@@ -124,7 +126,8 @@ def _end_with_parent() -> None:
 
 def main(plan: str, records: str) -> int:
     """Exit 0 when every planned request ended, however it ended; 1 when the records could not be written."""
-    with Path(records).open("w", buffering=1) as file:
+    # Without a buffer nothing is left to fail when the file is closed.
+    with Path(records).open("wb", buffering=0) as file:
         replay = Replay(json.loads(Path(plan).read_text()), file)
         TraceUser.replay = replay
         environment = Environment(user_classes=[TraceUser])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.cluster import bound_claims, get, inventory, items, quick_loads, restricted_namespace, wait_for
+from support.cluster import bound_claims, inventory, items, quick_loads, restricted_namespace, wait_for
 from support.expected import specs
 from support.matrix import scenario
 from support.render import MAJORS, as_layer, helm
@@ -147,4 +147,4 @@ def test_bad_values_never_reach_the_cluster(provider: Provider, namespace: str, 
     with pytest.raises(UserError, match=r"models\.\w+\.parallelism.*Fix: "):
         on(provider, major).install(RELEASE, CHART, layers=[*LAYERS, bad], namespace=namespace)
     assert inventory(provider, namespace) == before
-    assert get(provider, "deployments", "-n", namespace)["items"] == []
+    assert deployments(provider, namespace) == {}

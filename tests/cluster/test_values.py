@@ -45,8 +45,9 @@ class Clusters:
     def of(self, cloud: str) -> Provider:
         if not self._running or self._cloud != cloud:
             self.down()
-            self._running, self._cloud = EmbeddedCluster(f"values-{cloud}-{os.getpid()}", cloud=cloud), cloud
-            self._running.up()
+            started = EmbeddedCluster(f"values-{cloud}-{os.getpid()}", cloud=cloud)
+            started.up()
+            self._running, self._cloud = started, cloud
         return self._running
 
     def down(self) -> None:

@@ -202,7 +202,7 @@ def test_the_check_renders_first(major):
 def test_every_problem_the_chart_knows_is_provoked_here():
     """Each `Fix:` in the check templates appears in the output of some case above."""
     said = "\n".join(render_error(values) for values, _, _ in PROBLEMS.values())
-    said += render_error({"models": {"m": model(env={"CUDA_VISIBLE_DEVICES": "0"})}})
+    said += render_error(m(), release="my.llm")
     fixes = {
         (path.name, re.split(r"\{\{", line.split("Fix: ")[1])[0].strip())
         for path in CHECKS

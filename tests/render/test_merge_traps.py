@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support.expected import over
 from support.matrix import ACCELERATORS, CLOUDS, RUNTIMES, minimal_model
-from support.objects import env_of, maybe, name, one, server, walk
+from support.objects import env_of, maybe, model_of, name, one, server, walk
 from support.render import as_layer, load_yaml, render, render_error
 
 from gpu_inference.paths import CHART, VALUES
@@ -150,11 +150,10 @@ def test_one_models_values_never_leak_to_another(major):
         "service": {"annotations": {"leak": "1"}},
     }
     quiet = minimal_model("vllm", "nvidia-l4")
-    alone = render({"models": {"m": quiet}}, major=major)
+    alone = [o for o in render({"models": {"m": quiet}}, major=major) if model_of(o) == "m"]
     for other in ("a", "z"):  # before it and after it
         both = render({"models": {"m": quiet, other: loud}}, major=major)
-        beside = [o for o in both if o["metadata"]["labels"].get("gpu-inference.io/model") == "m"]
-        assert beside == [o for o in alone if o in beside] and len(beside) == len(alone)
+        assert [o for o in both if model_of(o) == "m"] == alone
         assert "leak" in str(both)
 
 

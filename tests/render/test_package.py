@@ -86,7 +86,8 @@ def test_objects_of_the_schema_are_closed():
     closed = [value for value in objects.values() if "properties" in value]
     assert len(closed) > 20
     open_ones = [path for path, value in objects.items() if value.get("additionalProperties", True) is True]
-    assert [path for path in open_ones if "properties" in objects[path]] == []
+    verbatim = (".pod", ".container", ".mount")  # Kubernetes' own fields, judged by the API server
+    assert [path for path in open_ones if "properties" in objects[path] and not path.endswith(verbatim)] == []
 
 
 def test_no_null_type():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def get(cluster: Provider, *words: str) -> Any:
 
 def items(cluster: Provider, *words: str) -> list[dict[str, Any]]:
     """The objects of a list."""
-    return get(cluster, *words)["items"]
+    return (get(cluster, *words) or {"items": []})["items"]
 
 
 def apply(cluster: Provider, *objects: dict[str, Any]) -> None:
@@ -46,15 +47,16 @@ def apply(cluster: Provider, *objects: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def restricted_namespace(cluster: Provider, name: str) -> Iterator[str]:
-    """A namespace that admits restricted pods only, gone at the end with all that is in it."""
+def restricted_namespace(cluster: Provider, prefix: str) -> Iterator[str]:
+    """A namespace that admits restricted pods only; at the end it goes with all that is in it."""
+    name = f"{prefix}-{uuid.uuid4().hex[:6]}"
     apply(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
     wait_for(lambda: get(cluster, "serviceaccount", "default", "-n", name), 20, "the default ServiceAccount")
     wait_for(lambda: get(cluster, "configmap", "kube-root-ca.crt", "-n", name), 20, "the root CA's ConfigMap")
     try:
         yield name
     finally:
-        cluster.kubectl("delete", "namespace", name, "--timeout=60s")
+        cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
 @contextlib.contextmanager

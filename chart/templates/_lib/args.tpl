@@ -8,19 +8,18 @@ unset, empty or false is left out; true renders the flag alone; with a joiner, f
 {{- range .runtime.args }}
   {{- $value := .value }}
   {{- if .section }}{{ $value = get (index $spec .section) .field }}{{ end }}
-  {{- $bounded := or .since .until }}
-  {{- if or (not $bounded) (include "gpu-inference.args.applies" (dict "arg" . "spec" $spec)) }}
-    {{- if kindIs "bool" $value }}
-      {{- if $value }}
+  {{- if kindIs "bool" $value }}
+    {{- if $value }}
             - {{ .flag }}
-      {{- end }}
-    {{- else if ne (toString $value) "" }}
+    {{- end }}
+  {{- else if ne (toString $value) "" }}
+    {{- if or (not .bounded) (include "gpu-inference.args.applies" (dict "arg" . "spec" $spec)) }}
       {{- $text := include "gpu-inference.args.text" $value }}
       {{- if .joiner }}
             - {{ print .flag .joiner $text | toJson }}
       {{- else }}
-        {{- with .flag }}
-            - {{ . }}
+        {{- if .flag }}
+            - {{ .flag }}
         {{- end }}
             - {{ toJson $text }}
       {{- end }}

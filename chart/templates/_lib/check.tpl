@@ -15,15 +15,11 @@ models.{{ .name }}: "{{ .fullname }}" is {{ len .fullname }} characters long, an
 {{- end }}
 
 {{- define "gpu-inference.check.source" -}}
-{{- $path := printf "models.%s.model.source" .name }}
 {{- $source := .spec.model.source }}
-{{- $known := list }}
-{{- range .runtime.modelSources }}{{ $known = append $known (printf "%s://" .) }}{{ end }}
-{{- $scheme := print (splitList "://" $source | first) "://" }}
 {{- if not $source }}
-{{ $path }}: is not set. Fix: set it to where the model lies, {{ $known | join " or " }}….
-{{- else if not (has $scheme $known) }}
-{{ $path }}: {{ toJson $source }} cannot be loaded by {{ .spec.runtime }}. Fix: use one of {{ $known | join ", " }}.
+models.{{ .name }}.model.source: is not set. Fix: set it to where the model lies, {{ .runtime.modelSources | join ":// or " }}://….
+{{- else if not (has (splitList "://" $source | first) .runtime.modelSources) }}
+models.{{ .name }}.model.source: {{ toJson $source }} cannot be loaded by {{ .spec.runtime }}. Fix: use one of {{ .runtime.modelSources | join "://, " }}://.
 {{- end }}
 {{- end }}
 

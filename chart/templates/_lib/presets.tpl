@@ -33,6 +33,7 @@ is told to shard the model (.parallel).
 {{- range .args }}{{ $entries = append $entries . }}{{ end }}
 {{- range .env }}{{ $entries = append $entries . }}{{ end }}
 {{- range $entries }}
+  {{- $_ := set . "bounded" (or (hasKey . "since") (hasKey . "until")) }}
   {{- if hasKey . "from" }}
     {{- $path := splitList "." .from }}
     {{- $_ := set . "section" (first $path) }}

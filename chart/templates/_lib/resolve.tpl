@@ -9,14 +9,11 @@ models.<name>; then entries that are `false` are removed, and what follows from 
 */}}
 {{- define "gpu-inference.resolve.all" -}}
 {{- if not (hasKey . "resolved") }}
-  {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict }}
+  {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict }}
   {{- $resolved := dict "models" list "unknown" "" }}
   {{- $_ := set . "resolved" $resolved }}
-  {{- include "gpu-inference.presets.get" (dict "root" . "store" $store "kind" "clouds" "name" .Values.cloud) }}
-  {{- if not (hasKey $store.clouds .Values.cloud) }}
-    {{- $problem := dict "root" . "path" "cloud" "name" .Values.cloud "kind" "clouds" "what" "cloud" }}
-    {{- $_ := set $resolved "unknown" (include "gpu-inference.resolve.unknown" $problem) }}
-  {{- end }}
+  {{- $wanted := dict "root" . "store" $store "kind" "clouds" "name" .Values.cloud "what" "cloud" "path" "cloud" }}
+  {{- $_ := set $resolved "unknown" (include "gpu-inference.resolve.preset" $wanted) }}
   {{- $root := . }}
   {{- $models := list }}
   {{- range $name, $values := .Values.models }}
@@ -44,19 +41,18 @@ gpu-inference.resolve.presets sets .runtime, .accelerator and .cloud, or records
 {{- end }}
 {{- $capacity := $defaults.capacity }}
 {{- if hasKey .values "capacity" }}{{ $capacity = .values.capacity }}{{ end }}
-{{- $problem := dict "root" .root "path" (printf "models.%s.runtime" .name) "name" $runtime "kind" "runtimes" "what" "runtime" }}
-{{- include "gpu-inference.presets.get" (dict "root" .root "store" .store "kind" "runtimes" "name" $runtime) }}
-{{- include "gpu-inference.presets.get" (dict "root" .root "store" .store "kind" "accelerators" "name" $type) }}
 {{- $unknown := "" }}
 {{- if not (hasKey .store.runtimes $runtime) }}
-  {{- $unknown = print $unknown (include "gpu-inference.resolve.unknown" $problem) }}
+  {{- $wanted := dict "root" .root "store" .store "kind" "runtimes" "name" $runtime "what" "runtime" "path" (printf "models.%s.runtime" .name) }}
+  {{- $unknown = include "gpu-inference.resolve.preset" $wanted }}
 {{- end }}
 {{- if not (hasKey .store.accelerators $type) }}
-  {{- $problem = dict "root" .root "path" (printf "models.%s.accelerator.type" .name) "name" $type "kind" "accelerators" "what" "accelerator" }}
-  {{- $unknown = print $unknown (include "gpu-inference.resolve.unknown" $problem) }}
+  {{- $wanted := dict "root" .root "store" .store "kind" "accelerators" "name" $type "what" "accelerator" "path" (printf "models.%s.accelerator.type" .name) }}
+  {{- $unknown = print $unknown (include "gpu-inference.resolve.preset" $wanted) }}
 {{- end }}
-{{- $_ := set .root.resolved "unknown" (print .root.resolved.unknown $unknown) }}
-{{- if and (not $unknown) (hasKey .store.clouds .root.Values.cloud) }}
+{{- if $unknown }}
+  {{- $_ := set .root.resolved "unknown" (print .root.resolved.unknown $unknown) }}
+{{- else if hasKey .store.clouds .root.Values.cloud }}
   {{- $_ := set . "runtime" (index .store.runtimes $runtime) }}
   {{- $_ := set . "accelerator" (index .store.accelerators $type) }}
   {{- $_ := set . "cloud" (index .store.clouds .root.Values.cloud) }}
@@ -66,13 +62,17 @@ gpu-inference.resolve.presets sets .runtime, .accelerator and .cloud, or records
 {{- end }}
 
 {{/*
-gpu-inference.resolve.unknown is the line about a name that is not known. Takes {root, path, name, kind, what}.
+gpu-inference.resolve.preset puts a preset into the store, or prints a line about a name that is not known.
+Takes {root, store, kind, name, what, path}.
 */}}
-{{- define "gpu-inference.resolve.unknown" -}}
-{{- $known := include "gpu-inference.presets.known" . }}
-{{- if .name }}
+{{- define "gpu-inference.resolve.preset" -}}
+{{- include "gpu-inference.presets.get" . }}
+{{- if not (hasKey (index .store .kind) .name) }}
+  {{- $known := include "gpu-inference.presets.known" . }}
+  {{- if .name }}
 {{ .path }}: {{ toJson .name }} is not a known {{ .what }}. Fix: use one of {{ $known }}, or define {{ .kind }}.{{ .name }}.
-{{- else }}
+  {{- else }}
 {{ .path }}: is not set. Fix: use one of {{ $known }}.
+  {{- end }}
 {{- end }}
 {{- end }}

@@ -4,17 +4,18 @@ all that a pod may write to its node's disk, with 1 GiB for logs. Figures per GP
 */}}
 {{- define "gpu-inference.resources.sizes" -}}
 {{- $s := .spec }}
+{{- $store := .store }}
 {{- $count := int64 $s.accelerator.count }}
-{{- $shm := include "gpu-inference.quantity.mib" $s.shm.sizeLimit }}
+{{- $shm := include "gpu-inference.quantity.mib" (dict "store" $store "of" $s.shm.sizeLimit) }}
 {{- $sizes := dict "cache" 0 }}
 {{- range $key, $memory := $s.resources.memory }}
-  {{- $_ := set $sizes $key (add (mul (include "gpu-inference.quantity.mib" $memory) $count) $shm) }}
+  {{- $_ := set $sizes $key (add (mul (include "gpu-inference.quantity.mib" (dict "store" $store "of" $memory)) $count) $shm) }}
 {{- end }}
 {{- if hasPrefix "hf://" $s.model.source }}
-  {{- $_ := set $sizes "cache" (mul (include "gpu-inference.quantity.mib" $s.storage.cache.sizeLimit) $count) }}
+  {{- $_ := set $sizes "cache" (mul (include "gpu-inference.quantity.mib" (dict "store" $store "of" $s.storage.cache.sizeLimit)) $count) }}
 {{- end }}
 {{- $disk := add $sizes.cache 1024 }}
-{{- range $s.writable }}{{ $disk = add $disk (include "gpu-inference.quantity.mib" .sizeLimit) }}{{ end }}
+{{- range $s.writable }}{{ $disk = add $disk (include "gpu-inference.quantity.mib" (dict "store" $store "of" .sizeLimit)) }}{{ end }}
 {{- $_ := set $sizes "disk" $disk }}
 {{- $_ := set . "sizes" $sizes }}
 {{- end }}

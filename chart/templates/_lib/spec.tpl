@@ -22,7 +22,8 @@ gpu-inference.resolve.model sets .spec and the texts that every object of the mo
 */}}
 {{- define "gpu-inference.resolve.model" -}}
 {{- if not (hasKey .store.bases .base) }}{{- include "gpu-inference.spec.base" . }}{{- end }}
-{{- $spec := mustMergeOverwrite (fromJson (index .store.bases .base)) (deepCopy .values) }}
+{{- /* What the last argument adds is shared with the values, and never written to: all that is, is in modelDefaults. */}}
+{{- $spec := mustMergeOverwrite (fromJson (index .store.bases .base)) .values }}
 {{- range list "env" "tolerations" "nodeSelector" "absentNodeLabels" "volumes" "writable" "podLabels" "podAnnotations" }}
   {{- $map := index $spec . }}
   {{- range $key, $value := $map }}

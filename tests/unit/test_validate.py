@@ -77,7 +77,15 @@ def test_words(write, run, entry, message, fix):
 def test_unknown_presets_name_the_known_ones(write, run):
     out = run(write("v.yaml", "cloud: mars\n"))[1]
     assert finding(out)["fix"] == "use one of aks, eks, generic, gke, karpenter, or define it under clouds"
-    assert finding(run(write("v.yaml", MODEL.replace("vllm", "vlm")))[1])["fix"] == "write vllm"
+    near = finding(run(write("v.yaml", MODEL.replace("vllm", "vlm")))[1])["fix"]
+    assert near.startswith("write vllm; or use one of ")
+    assert "triton" in near
+
+
+def test_unknown_presets_are_named_beside_other_mistakes(write, run):
+    out = run(write("v.yaml", MODEL.replace("vllm", "vlm") + "    replicas: two\n"))[1]
+    assert "[unknown-runtime]" in out
+    assert "[schema-type]" in out
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gpu_inference.report import Finding, Report
 from gpu_inference.resolve import merged
-from gpu_inference.validate.rules import broken_rules
+from gpu_inference.validate.rules import broken_rules, unknown_names
 from gpu_inference.validate.schema_errors import Mistake, mistakes
 from gpu_inference.values.loader import Document, Problem
 from gpu_inference.values.tree import Tree, format_path
@@ -39,10 +39,14 @@ def _check(subject: Subject) -> list[Finding]:
     if not all(layer.complete for layer in subject.layers):
         return problems
     tree = merged([layer.tree for layer in subject.layers])
-    found = [_of_mistake(mistake, tree) for mistake in mistakes(tree.plain())]
-    # Rules across fields take the types for granted.
-    found = found or [_of_mistake(mistake, tree) for mistake in broken_rules(tree.plain())]
-    return problems + found
+    values = tree.plain()
+    found = list(mistakes(values))
+    if found:  # other rules across fields take the types for granted
+        wrong = {mistake.path for mistake in found}
+        found += [mistake for mistake in unknown_names(values) if mistake.path not in wrong]
+    else:
+        found += broken_rules(values)
+    return problems + [_of_mistake(mistake, tree) for mistake in found]
 
 
 def _of_problem(problem: Problem) -> Finding:

@@ -6,7 +6,7 @@ One function a rule set, as in chart/templates/_lib/check*.tpl; a test sends eve
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,8 @@ from gpu_inference.validate.schema_errors import Mistake, mistakes, nearest, sho
 from gpu_inference.values.presets import KINDS, Kind, load_presets, overlay
 from gpu_inference.values.tree import Path
 
+# Where a model names a preset.
+_NAMES: Mapping[Path, Kind] = {("runtime",): "runtimes", ("accelerator", "type"): "accelerators"}
 # Names and paths of the volumes the chart itself mounts.
 _CHART_MOUNTS = {"/dev/shm": "shm", "/cache": "cache", "/models": "model"}
 _GPU_VARIABLES = ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
@@ -56,24 +58,52 @@ def broken_rules(values: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def _presets(values: Mapping[str, Any]) -> Iterator[Mistake]:
-    runtimes, accelerators, clouds = (load_presets(kind, values) for kind in KINDS)
-    yield from _preset("cloud", "clouds", values["cloud"], clouds, ("cloud",))
-    for name, own in values["models"].items():
-        model = overlay(values["modelDefaults"], own)
-        yield from _preset("runtime", "runtimes", model["runtime"], runtimes, ("models", name, "runtime"))
-        kind = model["accelerator"]["type"]
-        yield from _preset("accelerator", "accelerators", kind, accelerators, ("models", name, "accelerator", "type"))
+    presets = {kind: load_presets(kind, values) for kind in KINDS}
+    for kind, name, path in _named(values):
+        known = presets[kind]
+        yield from _unknown(kind, name, known, path)
+        if name in known:
+            for mistake in mistakes(known[name], f"{kind.removesuffix('s')}Whole"):
+                yield replace(mistake, rule="incomplete-preset", path=(kind, name, *mistake.path))
 
 
-def _preset(what: str, kind: Kind, name: str, known: Mapping[str, Any], path: Path) -> Iterator[Mistake]:
-    if name not in known:
-        message = f"{show(name)} is not a known {what}" if name else f"no {what} is set"
-        likely = nearest(name, known)
-        fix = f"write {likely}" if likely else f"use one of {', '.join(sorted(known))}, or define it under {kind}"
-        yield Mistake(f"unknown-{what}", path, message, fix)
+def unknown_names(values: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Presets that are named but do not exist, in merged values whose types need not be right."""
+    presets = {kind: load_presets(kind) for kind in KINDS}
+    for kind, name, path in _named(values):
+        own = values.get(kind)
+        if isinstance(name, str) and name:
+            yield from _unknown(kind, name, {*presets[kind], *(own if isinstance(own, Mapping) else ())}, path)
+
+
+def _named(values: Mapping[str, Any]) -> Iterator[tuple[Kind, Any, Path]]:
+    """(kind, name, path) of every preset that the values refer to."""
+    yield "clouds", values.get("cloud"), ("cloud",)
+    models = values.get("models")
+    for name, own in models.items() if isinstance(models, Mapping) else ():
+        for keys, kind in _NAMES.items():
+            for layer in (own, values.get("modelDefaults")):
+                found = _lookup(layer, keys)
+                if found is not None:
+                    yield kind, found, ("models", name, *keys)
+                    break
+
+
+def _lookup(value: Any, keys: Path) -> Any:
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _unknown(kind: Kind, name: str, known: Collection[str], path: Path) -> Iterator[Mistake]:
+    if name in known:
         return
-    for mistake in mistakes(known[name], f"{what}Whole"):
-        yield replace(mistake, rule="incomplete-preset", path=(kind, name, *mistake.path))
+    what = kind.removesuffix("s")
+    message = f"{show(name)} is not a known {what}" if name else f"no {what} is set"
+    likely = nearest(name, known)
+    fix = f"use one of {', '.join(sorted(known))}, or define it under {kind}"
+    fix = f"write {likely}; or {fix}" if likely else fix
+    yield Mistake(f"unknown-{what}", path, message, fix)
 
 
 def _name(model: Model) -> Iterator[Mistake]:

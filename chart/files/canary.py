@@ -1,9 +1,11 @@
 """Asks a model for one answer and checks it, without anything but Python's standard library.
 
-Reads CANARY from the environment, JSON: url, method, body (optional), expect {status | path and equals}, attempts, timeoutSeconds.
+Reads CANARY from the environment, JSON: url, method, body (optional), expect {status | path and equals}, attempts,
+timeoutSeconds.
 Exit 0 when an answer is as expected, 1 when none was after all attempts.
 """
 
+import http.client
 import json
 import os
 import sys
@@ -15,7 +17,7 @@ PAUSE_SECONDS = 5
 
 
 def ask(canary):
-    """Returns status and text of one answer. An HTTP error is an answer too; OSError when there is none."""
+    """Returns status and text of one answer. An HTTP error is an answer too; OSError or HTTPException without one."""
     body = canary.get("body")
     request = urllib.request.Request(
         canary["url"],
@@ -25,7 +27,7 @@ def ask(canary):
     )
     try:
         with urllib.request.urlopen(request, timeout=canary["timeoutSeconds"]) as answer:
-            return answer.status, answer.read().decode()
+            return answer.status, answer.read().decode(errors="replace")
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode(errors="replace")
 
@@ -51,8 +53,8 @@ def main():
         start = time.monotonic()
         try:
             wrong = problem(canary["expect"], *ask(canary))
-        except OSError as error:
-            wrong = f"no answer: {error}"
+        except (OSError, http.client.HTTPException) as error:
+            wrong = f"no answer: {error!r}"
         spent = time.monotonic() - start
         if wrong is None:
             print(f"{canary['method']} {canary['url']}: as expected, in {spent:.2f} s")

@@ -172,7 +172,7 @@ def gpu_inference(*words: str) -> subprocess.CompletedProcess[str]:
 def test_values_without_a_node_end_with_the_schedulers_words(demo, wait_for, tmp_path):
     layer = tmp_path / "none.yaml"
     layer.write_text("models: {llama: {nodeSelector: {rack: none}, startup: {loadSeconds: 1, provisionSeconds: 0}}}\n")
-    values = [Path(__file__).parents[2] / "values" / name for name in ("prod.yaml", "demo.yaml")]
+    values = [Path(__file__).parents[2] / "values" / name for name in ("prod.yaml", "overlays/demo.yaml")]
     run = demo(*(word for path in [*values, layer] for word in ("-f", str(path))))
     assert run.wait(240) == 1
     assert re.search(r"error: not available after \d+ s: llm-llama\S*: 0/9 nodes are available", run.text()), run.text()

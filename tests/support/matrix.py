@@ -11,9 +11,11 @@ from gpu_inference.paths import CHART, VALUES
 
 from .render import as_layer, load_yaml, render
 
-OVERLAYS = {"demo": "prod"}  # an overlay is no release of its own: overlay -> the values file it goes over
+# An overlay is no release of its own: overlay -> the values file it goes over.
+OVERLAYS = {"demo": "prod"}
 
-SCENARIOS = sorted(p.stem for p in VALUES.glob("*.yaml"))
+FILES = {p.stem: p for p in VALUES.rglob("*.yaml")}
+SCENARIOS = sorted(FILES)
 RUNTIMES = sorted(p.stem for p in (CHART / "runtimes").glob("*.yaml"))
 ACCELERATORS = sorted(p.stem for p in (CHART / "accelerators").glob("*.yaml"))
 CLOUDS = sorted(p.stem for p in (CHART / "clouds").glob("*.yaml"))
@@ -38,7 +40,7 @@ class Case:
 def scenario(name: str) -> Case:
     """A file of values/, with what it goes over."""
     base = [OVERLAYS[name]] if name in OVERLAYS else []
-    return Case(name, tuple(VALUES / f"{stem}.yaml" for stem in [*base, name]))
+    return Case(name, tuple(FILES[stem] for stem in [*base, name]))
 
 
 def minimal_model(runtime: str, accelerator: str) -> dict[str, Any]:

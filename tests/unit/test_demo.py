@@ -24,7 +24,7 @@ from gpu_inference.load.records import SLO, Record
 from gpu_inference.paths import VALUES
 from gpu_inference.resolve import resolve
 
-LAYERS = [VALUES / "prod.yaml", VALUES / "demo.yaml"]
+LAYERS = [VALUES / "prod.yaml", VALUES / "overlays" / "demo.yaml"]
 
 
 def sample(time: float, desired: int, ready: int, **more) -> Sample:

@@ -14,8 +14,8 @@ from gpu_inference.paths import ROOT, VALUES
 from gpu_inference.resolve import resolve
 from gpu_inference.values.presets import KINDS, load_presets
 
-FILES = sorted(VALUES.glob("*.yaml")) + sorted((ROOT / "tests" / "schema" / "positive").glob("*.yaml"))
-DEMO = VALUES / "demo.yaml"
+DEMO = VALUES / "overlays" / "demo.yaml"
+FILES = [*sorted(VALUES.rglob("*.yaml")), *sorted((ROOT / "tests" / "schema" / "positive").glob("*.yaml"))]
 PRESETS = ("runtimePreset", "acceleratorPreset")
 
 

@@ -7,6 +7,7 @@ import json
 import re
 
 import pytest
+from support.matrix import SCENARIOS, scenario
 
 from gpu_inference.cli import main
 from gpu_inference.paths import VALUES
@@ -192,7 +193,12 @@ def test_when_there_is_colour(monkeypatch, choice, terminal, no_color, expected)
     assert use_color("never", out) is False
 
 
-@pytest.mark.parametrize("path", sorted(VALUES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_projects_own_values(run, path):
-    layers = [str(VALUES / "prod.yaml"), str(path)] if path.stem == "demo" else [str(path)]
-    assert run(*(word for layer in layers for word in ("-f", layer))) == (0, "ok: 1 values set\n")
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_projects_own_values(run, name):
+    layers = scenario(name).layers
+    assert run(*(word for layer in layers for word in ("-f", str(layer)))) == (0, "ok: 1 values set\n")
+
+
+def test_the_projects_own_values_at_once(run):
+    files = sorted(map(str, VALUES.glob("*.yaml")))
+    assert run(*files) == (0, f"ok: {len(files)} values sets\n")

@@ -28,7 +28,7 @@ from gpu_inference.paths import VALUES
 from gpu_inference.resolve import resolve
 
 DURATION = 100.0  # s of traffic
-LAYERS = ("prod.yaml", "demo.yaml")
+LAYERS = ("prod.yaml", "overlays/demo.yaml")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ unset, empty or false is left out; true renders the flag alone; with a joiner, f
 */}}
 {{- define "gpu-inference.args.list" }}
 {{- $spec := .spec }}
+{{- $version := .spec.runtimeVersion }}
 {{- range .runtime.args }}
   {{- $value := .value }}
   {{- if .section }}{{ $value = get (index $spec .section) .field }}{{ end }}
@@ -13,7 +14,10 @@ unset, empty or false is left out; true renders the flag alone; with a joiner, f
             - {{ .flag }}
     {{- end }}
   {{- else if ne (toString $value) "" }}
-    {{- if or (not .bounded) (include "gpu-inference.args.applies" (dict "arg" . "spec" $spec)) }}
+    {{- if and .bounded (not (hasKey . $version)) }}
+      {{- $_ := set . $version (include "gpu-inference.args.applies" (dict "arg" . "version" $version)) }}
+    {{- end }}
+    {{- if or (not .bounded) (get . $version) }}
       {{- $text := include "gpu-inference.args.text" $value }}
       {{- if .joiner }}
             - {{ print .flag .joiner $text | toJson }}
@@ -39,13 +43,13 @@ gpu-inference.args.text is the one place that turns a value into text: integers 
 {{- end }}
 
 {{/*
-gpu-inference.args.applies is empty when the argument is not one of this runtimeVersion.
+gpu-inference.args.applies is empty when the argument is not one of this version of the server. Takes {arg, version}; asked
+once a version, the argument remembers the answer.
 */}}
 {{- define "gpu-inference.args.applies" -}}
-{{- $version := .spec.runtimeVersion }}
 {{- $ok := true }}
-{{- with .arg.since }}{{ $ok = semverCompare (printf ">=%s-0" .) $version }}{{ end }}
-{{- with .arg.until }}{{ $ok = and $ok (semverCompare (printf "<%s-0" .) $version) }}{{ end }}
+{{- with .arg.since }}{{ $ok = semverCompare (printf ">=%s-0" .) $.version }}{{ end }}
+{{- with .arg.until }}{{ $ok = and $ok (semverCompare (printf "<%s-0" .) $.version) }}{{ end }}
 {{- if $ok }}yes{{ end }}
 {{- end }}
 

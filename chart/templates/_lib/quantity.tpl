@@ -1,14 +1,10 @@
 {{/*
 gpu-inference.quantity.mib turns a quantity in Mi, Gi or Ti into whole MiB. The schema lets nothing else through.
-Takes {store, of}; the store keeps the answers, for models are alike.
 */}}
 {{- define "gpu-inference.quantity.mib" -}}
-{{- if not (hasKey .store.mib .of) }}
-  {{- $number := .of | trimSuffix "i" | trimAll "MGT" }}
-  {{- $unit := index (dict "Mi" 1 "Gi" 1024 "Ti" 1048576) (trimPrefix $number .of) }}
-  {{- $_ := set .store.mib .of (mulf $number $unit | int64) }}
-{{- end }}
-{{- index .store.mib .of }}
+{{- $number := . | trimSuffix "i" | trimAll "MGT" }}
+{{- $unit := index (dict "Mi" 1 "Gi" 1024 "Ti" 1048576) (trimPrefix $number .) }}
+{{- mulf $number $unit | int64 }}
 {{- end }}
 
 {{/*

@@ -4,20 +4,24 @@ all that a pod may write to its node's disk, with 1 GiB for logs. Figures per GP
 */}}
 {{- define "gpu-inference.resources.sizes" -}}
 {{- $s := .spec }}
-{{- $store := .store }}
+{{- $memory := $s.resources.memory }}
+{{- $cache := $s.storage.cache.sizeLimit }}
+{{- $quantities := list $memory.requests $memory.limits $s.shm.sizeLimit $cache }}
+{{- range $s.writable }}{{ $quantities = append $quantities .sizeLimit }}{{ end }}
+{{- /* Few differ between models: each is read once. */}}
+{{- $mib := .store.mib }}
+{{- range $quantities }}
+  {{- if not (hasKey $mib .) }}{{- $_ := set $mib . (include "gpu-inference.quantity.mib" . | int64) }}{{ end }}
+{{- end }}
 {{- $count := int64 $s.accelerator.count }}
-{{- $shm := include "gpu-inference.quantity.mib" (dict "store" $store "of" $s.shm.sizeLimit) }}
-{{- $sizes := dict "cache" 0 }}
-{{- range $key, $memory := $s.resources.memory }}
-  {{- $_ := set $sizes $key (add (mul (include "gpu-inference.quantity.mib" (dict "store" $store "of" $memory)) $count) $shm) }}
-{{- end }}
-{{- if hasPrefix "hf://" $s.model.source }}
-  {{- $_ := set $sizes "cache" (mul (include "gpu-inference.quantity.mib" (dict "store" $store "of" $s.storage.cache.sizeLimit)) $count) }}
-{{- end }}
-{{- $disk := add $sizes.cache 1024 }}
-{{- range $s.writable }}{{ $disk = add $disk (include "gpu-inference.quantity.mib" (dict "store" $store "of" .sizeLimit)) }}{{ end }}
-{{- $_ := set $sizes "disk" $disk }}
-{{- $_ := set . "sizes" $sizes }}
+{{- $shm := index $mib $s.shm.sizeLimit }}
+{{- $weights := 0 }}
+{{- if hasPrefix "hf://" $s.model.source }}{{ $weights = mul (index $mib $cache) $count }}{{ end }}
+{{- $disk := add $weights 1024 }}
+{{- range $s.writable }}{{ $disk = add $disk (index $mib .sizeLimit) }}{{ end }}
+{{- $requests := add (mul (index $mib $memory.requests) $count) $shm }}
+{{- $limits := add (mul (index $mib $memory.limits) $count) $shm }}
+{{- $_ := set . "sizes" (dict "requests" $requests "limits" $limits "cache" $weights "disk" $disk) }}
 {{- end }}
 
 {{/*

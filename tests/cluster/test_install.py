@@ -59,8 +59,19 @@ def tags(provider: Provider, namespace: str) -> dict[str, str]:
 def release(request: pytest.FixtureRequest, provider: Provider, namespace: str) -> Helm:
     """An installed release, Available."""
     bound = on(provider, request.param)
-    bound.install(RELEASE, CHART, layers=LAYERS, namespace=namespace, wait=True, timeout="90s")
+    said = bound.install(RELEASE, CHART, layers=LAYERS, namespace=namespace, wait=True, timeout="90s")
+    assert f"helm test {RELEASE} -n {namespace}" in said.split("NOTES:")[1]
     return bound
+
+
+def test_helm_test_asks_every_model(provider: Provider, namespace: str, release: Helm) -> None:
+    """The hooks are admitted, scheduled and gone again. What they ask is tested without a cluster."""
+    before = inventory(provider, namespace)
+    said = release.test(RELEASE, namespace=namespace, timeout="60s")
+    for model in MODELS:
+        assert f"{RELEASE}-{model}-canary" in said
+    assert said.count("Succeeded") >= len(MODELS)
+    wait_for(lambda: inventory(provider, namespace) == before, 30, "no hook left")
 
 
 def test_upgrade_rollback_uninstall(provider: Provider, namespace: str, release: Helm) -> None:

@@ -13,7 +13,7 @@ def test_replicas_are_absent_iff_an_autoscaler_owns_them(models):
     for model in models:
         autoscaled = model.spec["autoscaling"]["enabled"]
         assert (model.hpa is not None) == autoscaled, model.name
-        replicas = model.deployment["spec"].get("replicas", "absent")
+        replicas = model.workload["spec"].get("replicas", "absent")
         assert replicas == ("absent" if autoscaled else model.spec["replicas"]), model.name
 
 
@@ -23,7 +23,7 @@ def test_hpa_reads_requests_in_flight(models):
             continue
         spec, values = model.hpa["spec"], model.spec["autoscaling"]
         assert model.hpa["apiVersion"] == "autoscaling/v2"
-        assert spec["scaleTargetRef"]["name"] == model.deployment["metadata"]["name"]
+        assert spec["scaleTargetRef"]["name"] == model.workload["metadata"]["name"]
         assert (spec["minReplicas"], spec["maxReplicas"]) == (values["minReplicas"], values["maxReplicas"])
         (metric,) = spec["metrics"]
         in_flight = model.runtime["metrics"]["inFlight"]

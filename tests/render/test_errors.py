@@ -10,6 +10,7 @@ import pytest
 from support.expected import over
 from support.matrix import ACCELERATORS, CLOUDS, RUNTIMES, minimal_model, offered
 from support.render import load_yaml, render, render_error, scratch_dir
+from support.workload_problems import WORKLOAD_PROBLEMS
 
 from gpu_inference.errors import UserError
 from gpu_inference.paths import CHART
@@ -133,6 +134,9 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "set it to false",
     ),
 }  # fmt: skip
+
+
+PROBLEMS |= WORKLOAD_PROBLEMS
 
 
 def problem_lines(text: str) -> list[str]:

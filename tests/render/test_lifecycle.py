@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.objects import pod_templates
+from support.objects import SERVING, pod_templates
 
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 INFERRING = ("generate", "completions", "infer", "canary", "predict")
@@ -36,11 +36,13 @@ def test_startup_allows_twice_the_load_time(models):
 def test_a_rollout_is_not_failed_while_it_loads(models):
     """Kubernetes' default of 600 s fails the rollout of a big model, and Argo CD or --atomic then undo it."""
     for model in models:
-        deadline = model.deployment["spec"]["progressDeadlineSeconds"]
+        if model.kind != "Deployment":  # the only one with a deadline
+            continue
+        deadline = model.workload["spec"]["progressDeadlineSeconds"]
         provision = model.spec["startup"]["provisionSeconds"]
         assert deadline >= 2 * model.spec["startup"]["loadSeconds"] + provision, model.name
         assert deadline > model.startup_budget, model.name
-        assert deadline > model.deployment["spec"].get("minReadySeconds", 0)
+        assert deadline > model.workload["spec"].get("minReadySeconds", 0)
 
 
 def test_liveness_never_infers(models):
@@ -92,7 +94,7 @@ def test_the_server_drains_as_long_as_promised(models):
 
 def test_no_shell_swallows_the_signal(case):
     for where, pod in pod_templates(case.objects):
-        if where.startswith("Deployment/"):
+        if where.split("/")[0] in SERVING:
             for c in pod["spec"]["containers"]:
                 assert c["command"][0] not in ("sh", "bash", "/bin/sh", "/bin/bash"), where
 
@@ -100,12 +102,15 @@ def test_no_shell_swallows_the_signal(case):
 def test_strategy(models):
     for model in models:
         wanted = {True: {"maxSurge": 1, "maxUnavailable": 0}, False: {"maxSurge": 0, "maxUnavailable": 1}}
-        assert model.deployment["spec"]["strategy"] == {
-            "type": "RollingUpdate",
-            "rollingUpdate": wanted[model.spec["rollout"]["spareGPU"]],
-        }
+        rolling = {"type": "RollingUpdate", "rollingUpdate": wanted[model.spec["rollout"]["spareGPU"]]}
+        recreate = {"type": "Recreate"}
+        if model.kind == "Deployment":
+            how = recreate if model.spec["rollout"]["strategy"] == "Recreate" else rolling
+            assert model.workload["spec"]["strategy"] == how
+        if model.kind == "StatefulSet":
+            assert model.workload["spec"]["updateStrategy"] == {"type": "RollingUpdate"}
         for field in ("minReadySeconds", "revisionHistoryLimit"):
-            assert model.deployment["spec"].get(field, 0) == model.spec["rollout"][field]
+            assert model.workload["spec"].get(field, 0) == model.spec["rollout"][field]
 
 
 @pytest.mark.parametrize("key", PROBES)

@@ -9,7 +9,7 @@ import shutil
 import pytest
 import yaml
 from support.matrix import CLOUDS, RUNTIMES, matrix
-from support.objects import MODEL_LABEL, containers, model_of, name, of_kind, pod_templates, walk
+from support.objects import MODEL_LABEL, SERVING, containers, model_of, name, of_kind, pod_templates, walk
 from support.render import NAMESPACE, RELEASE, helm, render, scratch_dir
 from support.views import models
 
@@ -21,8 +21,8 @@ SELECTOR = ("app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kuberne
 
 
 def test_every_model_is_served(case, models):
-    for kind in ("Deployment", "Service"):
-        assert {model_of(o) for o in of_kind(case.objects, kind)} == {m.name for m in models}
+    for kinds in (SERVING, ("Service",)):
+        assert {model_of(o) for o in of_kind(case.objects, *kinds)} == {m.name for m in models}
 
 
 def test_names(case):
@@ -55,7 +55,7 @@ def test_labels(case):
 def test_selectors_are_literals_and_match_the_pods(models):
     for model in models:
         literal = dict(zip(SELECTOR, ("gpu-inference", RELEASE, "server", model.name), strict=True))
-        assert model.deployment["spec"]["selector"] == {"matchLabels": literal}
+        assert model.workload["spec"]["selector"] == {"matchLabels": literal}
         assert literal.items() <= model.pod["metadata"]["labels"].items()
         assert model.service["spec"]["selector"] == literal
         if model.pdb:
@@ -90,8 +90,12 @@ def test_no_duplicate_names_in_lists(case):
 
 
 def test_mounts_have_volumes_and_volumes_are_mounted(case):
+    claimed = {
+        name(o): {c["metadata"]["name"] for c in o["spec"].get("volumeClaimTemplates", [])}
+        for o in of_kind(case.objects, "StatefulSet")
+    }
     for where, pod in pod_templates(case.objects):
-        volumes = {v["name"] for v in pod["spec"].get("volumes", [])}
+        volumes = {v["name"] for v in pod["spec"].get("volumes", [])} | claimed.get(where, set())
         mounted = {m["name"] for c in containers(pod) for m in c.get("volumeMounts", [])}
         assert mounted == volumes, where
 
@@ -136,8 +140,8 @@ def test_a_new_chart_version_restarts_no_pod(case, bumped_chart):
     """A restart of a GPU pod costs minutes: nothing in a pod template may come from the chart's version."""
     bumped = render(layers=case.layers, chart=bumped_chart)
     assert "999.9.9" in str(bumped), "the bump shows nowhere: this test would prove nothing"
-    deployments = [o for o in case.objects if o["kind"] == "Deployment"]
-    after = {name(o): o["spec"] for o in bumped if o["kind"] == "Deployment"}
+    deployments = [o for o in case.objects if o["kind"] in SERVING]
+    after = {name(o): o["spec"] for o in bumped if o["kind"] in SERVING}
     assert {name(o): o["spec"] for o in deployments} == after
 
 

@@ -6,7 +6,7 @@ import json
 
 from kubernetes.utils.quantity import parse_quantity
 from support.expected import kept, path
-from support.objects import containers, name, of_kind, pod_templates
+from support.objects import SERVING, containers, name, of_kind, pod_templates
 from support.restricted import violations
 
 
@@ -66,7 +66,7 @@ def test_gpu_requests_equal_limits(models):
 
 def test_test_pods_take_no_gpu(case):
     for where, pod in pod_templates(case.objects):
-        if not where.startswith("Deployment/"):
+        if where.split("/")[0] not in SERVING:
             assert "gpu" not in json.dumps([c["resources"] for c in containers(pod)]), where
 
 

@@ -9,6 +9,7 @@ Object = dict[str, Any]
 
 MODEL_LABEL = "gpu-inference.io/model"
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
+SERVING = ("Deployment", "StatefulSet")  # kinds of `workload`
 
 
 def name(obj: Object) -> str:
@@ -24,6 +25,11 @@ def is_hook(obj: Object) -> bool:
 def of_kind(objects: list[Object], *kinds: str, hooks: bool = False) -> list[Object]:
     """The release's objects of these kinds; hooks are left out unless asked for."""
     return [o for o in objects if o["kind"] in kinds and (hooks or not is_hook(o))]
+
+
+def is_headless(obj: Object) -> bool:
+    """True for a Service that only gives pods names."""
+    return obj["kind"] == "Service" and obj["spec"].get("clusterIP") == "None"
 
 
 def model_of(obj: Object) -> str | None:

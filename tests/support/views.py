@@ -8,7 +8,7 @@ from typing import Any
 
 from .expected import specs
 from .matrix import Case
-from .objects import Object, env_of, maybe, one, server
+from .objects import Object, env_of, is_headless, maybe, one
 
 
 @dataclass(frozen=True)
@@ -20,20 +20,27 @@ class Model:
     objects: list[Object]
 
     @property
-    def deployment(self) -> Object:
-        return one(self.objects, "Deployment", self.name)
+    def kind(self) -> str:
+        """Deployment, StatefulSet …"""
+        return self.spec["workload"]
+
+    @property
+    def workload(self) -> Object:
+        return one(self.objects, self.kind, self.name)
 
     @property
     def pod(self) -> Object:
-        return self.deployment["spec"]["template"]
+        """The template of the pods that serve."""
+        return self.workload["spec"]["template"]
 
     @property
     def server(self) -> Object:
-        return server(self.deployment)
+        return self.pod["spec"]["containers"][0]
 
     @property
     def service(self) -> Object:
-        return one(self.objects, "Service", self.name)
+        """The one that requests go to."""
+        return one([o for o in self.objects if not is_headless(o)], "Service", self.name)
 
     @property
     def hpa(self) -> Object | None:

@@ -33,6 +33,7 @@ _REMOVABLE = (
     "writable",
     "podLabels",
     "podAnnotations",
+    "claims",
 )
 
 

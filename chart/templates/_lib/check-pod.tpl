@@ -53,6 +53,12 @@ models.{{ .name }}.resources.cpu.limits: {{ toJson $cpu.limits }} is less than w
 {{- range $name, $dir := .spec.writable }}
   {{- include "gpu-inference.check.mount" (dict "model" $.name "map" "writable" "name" $name "at" $dir.path "paths" $paths) }}
 {{- end }}
+{{- range $name, $claim := .spec.claims }}
+  {{- /* It may stand in for the chart's own cache. */}}
+  {{- if not (and (eq $name "cache") (eq $claim.mountPath "/cache")) }}
+    {{- include "gpu-inference.check.mount" (dict "model" $.name "map" "claims" "name" $name "at" $claim.mountPath "paths" $paths) }}
+  {{- end }}
+{{- end }}
 {{- range $name, $volume := .spec.volumes }}
   {{- include "gpu-inference.check.mount" (dict "model" $.name "map" "volumes" "name" $name "at" $volume.mount.mountPath "paths" $paths) }}
 {{- end }}

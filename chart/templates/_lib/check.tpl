@@ -9,8 +9,9 @@ fullnameOverride: {{ toJson $fullname }} cannot begin the name of a Service. Fix
 {{- end }}
 
 {{- define "gpu-inference.check.name" -}}
-{{- if gt (len .fullname) 56 }}
-models.{{ .name }}: "{{ .fullname }}" is {{ len .fullname }} characters long, and at most 56 fit into the names of its objects. Fix: shorten the model's name or set fullnameOverride.
+{{- $most := .kind.longestName }}
+{{- if gt (len .fullname) $most }}
+models.{{ .name }}: "{{ .fullname }}" is {{ len .fullname }} characters long, and at most {{ $most }} fit into the names of its objects. Fix: shorten the model's name or set fullnameOverride.
 {{- end }}
 {{- end }}
 

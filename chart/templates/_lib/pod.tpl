@@ -1,4 +1,20 @@
 {{/*
+gpu-inference.pod.template: labels, annotations and spec, below `template:` of a workload.
+*/}}
+{{- define "gpu-inference.pod.template" }}
+    metadata:
+      labels:
+        {{- .selector | nindent 8 }}
+        {{- range $name, $value := .spec.podLabels }}
+        {{ $name }}: {{ toJson $value }}
+        {{- end }}
+      annotations:
+        {{- template "gpu-inference.pod.annotations" . }}
+    spec:
+      {{- template "gpu-inference.pod.spec" . }}
+{{- end }}
+
+{{/*
 gpu-inference.pod.spec is the pod's spec, `pod` of the values merged over it last. This and what it is made of is written at
 the place it has in a Deployment: indenting it there again would take a third of the time of a render.
 */}}
@@ -27,7 +43,7 @@ the place it has in a Deployment: indenting it there again would take a third of
         - maxSkew: 1
           topologyKey: kubernetes.io/hostname
           whenUnsatisfiable: ScheduleAnyway
-          matchLabelKeys: [pod-template-hash]
+          matchLabelKeys: [{{ .kind.revisionLabel }}]
           labelSelector:
             matchLabels:
               {{- .selector | nindent 14 }}

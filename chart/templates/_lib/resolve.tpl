@@ -1,7 +1,7 @@
 {{/*
 gpu-inference.resolve.all resolves every model once and keeps the result in the root context, which all templates of a
 chart share:
-  .resolved.models    list of what the templates render from: {name, fullname, metadata, selector, nodes, sizes, spec, runtime,
+  .resolved.models    list of what the templates render from: {name, fullname, metadata, selector, nodes, sizes, spec, kind, runtime,
                       accelerator, cloud, root}
   .resolved.unknown   text: names of presets that do not exist, a line each
 A spec is, the last one wins: the cloud's scheduling, modelDefaults, the runtime's defaults, the accelerator's defaults,
@@ -9,7 +9,7 @@ models.<name>; then entries that are `false` are removed, and what follows from 
 */}}
 {{- define "gpu-inference.resolve.all" -}}
 {{- if not (hasKey . "resolved") }}
-  {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict }}
+  {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict }}
   {{- $resolved := dict "models" list "unknown" "" }}
   {{- $_ := set . "resolved" $resolved }}
   {{- $wanted := dict "root" . "store" $store "kind" "clouds" "name" .Values.cloud "what" "cloud" "path" "cloud" }}

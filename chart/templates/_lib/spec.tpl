@@ -24,7 +24,7 @@ gpu-inference.resolve.model sets .spec and the texts that every object of the mo
 {{- if not (hasKey .store.bases .base) }}{{- include "gpu-inference.spec.base" . }}{{- end }}
 {{- /* What the last argument adds is shared with the values, and never written to: all that is, is in modelDefaults. */}}
 {{- $spec := mustMergeOverwrite (fromJson (index .store.bases .base)) .values }}
-{{- range list "env" "tolerations" "nodeSelector" "absentNodeLabels" "volumes" "writable" "podLabels" "podAnnotations" }}
+{{- range list "env" "tolerations" "nodeSelector" "absentNodeLabels" "volumes" "writable" "podLabels" "podAnnotations" "claims" }}
   {{- $map := index $spec . }}
   {{- range $key, $value := $map }}
     {{- if and (kindIs "bool" $value) (not $value) }}{{- $_ := unset $map $key }}{{- end }}
@@ -32,6 +32,7 @@ gpu-inference.resolve.model sets .spec and the texts that every object of the mo
 {{- end }}
 {{- $_ := set . "spec" $spec }}
 {{- include "gpu-inference.spec.derive" . }}
+{{- include "gpu-inference.workload.kind" . }}
 {{- include "gpu-inference.resources.sizes" . }}
 {{- $_ := set . "fullname" (printf "%s-%s" (include "gpu-inference.labels.fullname" .root) .name) }}
 {{- $_ := set . "selector" (include "gpu-inference.labels.selector" .) }}

@@ -9,7 +9,7 @@ gpu-inference.volumes.pod: the volumes of a pod. Everything the chart adds is an
         - name: {{ $name }}
           emptyDir: {sizeLimit: {{ $dir.sizeLimit }}}
 {{- end }}
-{{- if hasPrefix "hf://" $s.model.source }}
+{{- if and (hasPrefix "hf://" $s.model.source) (not (hasKey $s.claims "cache")) }}
         - name: cache
           emptyDir: {sizeLimit: {{ include "gpu-inference.quantity.memory" .sizes.cache }}}
 {{- end }}
@@ -21,6 +21,23 @@ gpu-inference.volumes.pod: the volumes of a pod. Everything the chart adds is an
         - name: {{ $name }}
   {{- toYaml $volume.source | nindent 10 }}
 {{- end }}
+{{- if ne $s.workload "StatefulSet" }}
+  {{- range $name, $_ := $s.claims }}
+        - name: {{ $name }}
+          persistentVolumeClaim: {claimName: {{ $.fullname }}-{{ $name }}}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/*
+gpu-inference.volumes.claim is the spec of a PersistentVolumeClaim. Takes an entry of `claims`.
+*/}}
+{{- define "gpu-inference.volumes.claim" -}}
+accessModes: {{ toJson .accessModes }}
+{{- with .storageClassName }}
+storageClassName: {{ . }}
+{{- end }}
+resources: {requests: {storage: {{ .size }}}}
 {{- end }}
 
 {{/*
@@ -32,11 +49,14 @@ gpu-inference.volumes.container: the same volumes, mounted.
 {{- range $name, $dir := $s.writable }}
             - {name: {{ $name }}, mountPath: {{ $dir.path }}}
 {{- end }}
-{{- if hasPrefix "hf://" $s.model.source }}
+{{- if and (hasPrefix "hf://" $s.model.source) (not (hasKey $s.claims "cache")) }}
             - {name: cache, mountPath: /cache}
 {{- end }}
 {{- if hasPrefix "pvc://" $s.model.source }}
             - {name: model, mountPath: /models, readOnly: true}
+{{- end }}
+{{- range $name, $claim := $s.claims }}
+            - {name: {{ $name }}, mountPath: {{ $claim.mountPath }}}
 {{- end }}
 {{- range $name, $volume := $s.volumes }}
             - name: {{ $name }}

@@ -23,7 +23,7 @@ against it, as Helm itself does.
 
 A model's values come from these places, the last one wins: the cloud preset's scheduling, `modelDefaults`, the runtime
 preset's `defaults`, the accelerator preset's `defaults`, `models.<name>`. Maps are merged, lists are replaced. In
-maps of your own entries (env, tolerations, nodeSelector, absentNodeLabels, volumes, writable, podLabels,
+maps of your own entries (env, tolerations, nodeSelector, absentNodeLabels, volumes, claims, writable, podLabels,
 podAnnotations) `false` removes an inherited entry.
 """
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gpu_inference.resolve import resolve_values
+from gpu_inference.validate import workload_rules
 from gpu_inference.validate.schema_errors import Mistake, mistakes, nearest, show
 from gpu_inference.values.presets import KINDS, Kind, load_presets, overlay
 from gpu_inference.values.tree import Path
@@ -22,8 +23,6 @@ _CHART_MOUNTS = {"/dev/shm": "shm", "/cache": "cache", "/models": "model"}
 _GPU_VARIABLES = ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
 _REPLACED_LISTS = {"args": "extraArgs", "env": "env", "ports": "runtimes.<name>.ports", "volumeMounts": "volumes"}
 _MIB = {"Mi": 1, "Gi": 1024, "Ti": 1024 * 1024}
-# What is left of the 63 characters of a label value for the longest suffix of an object's name.
-_LONGEST_FULLNAME = 56
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +108,9 @@ def _unknown(kind: Kind, name: str, known: Collection[str], path: Path) -> Itera
 def _name(model: Model) -> Iterator[Mistake]:
     """Without fullnameOverride the release's name counts, which the values do not tell."""
     fullname = f"{model.values['fullnameOverride']}-{model.name}"
-    if model.values["fullnameOverride"] and len(fullname) > _LONGEST_FULLNAME:
-        message = f"{fullname} has {len(fullname)} characters, and at most {_LONGEST_FULLNAME} fit into object names"
+    most = workload_rules.LONGEST_NAME[model.spec["workload"]]
+    if model.values["fullnameOverride"] and len(fullname) > most:
+        message = f"{fullname} has {len(fullname)} characters, and at most {most} fit into object names"
         yield model.mistake("name-length", "", message, "shorten the model's name or fullnameOverride")
 
 
@@ -275,6 +275,9 @@ def _mounts(spec: Mapping[str, Any]) -> Iterator[tuple[str, str, list[str], str 
     """(map, name, missing keys, path) of each directory and volume."""
     for name, directory in sorted(spec["writable"].items()):
         yield "writable", name, [key for key in ("path", "sizeLimit") if key not in directory], directory.get("path")
+    for name, claim in sorted(spec["claims"].items()):
+        if (name, claim["mountPath"]) != ("cache", "/cache"):  # it may stand in for the chart's own cache
+            yield "claims", name, [], claim["mountPath"]
     for name, volume in sorted(spec["volumes"].items()):
         at = volume.get("mount", {}).get("mountPath")
         missing = [key for key in ("mount", "source") if not volume.get(key)]
@@ -311,6 +314,8 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     _resources,
     _volumes,
     _hatches,
+    workload_rules.rollout,
+    workload_rules.claims,
 )
 
 

@@ -1,0 +1,34 @@
+{{/*
+A rollout must be one that the kind of workload can do.
+*/}}
+{{- define "gpu-inference.check.rollout" -}}
+{{- $rollout := .spec.rollout }}
+{{- $path := printf "models.%s.rollout" .name }}
+{{- if ne $rollout.strategy "RollingUpdate" }}
+  {{- if ne .spec.workload "Deployment" }}
+{{ $path }}.strategy: a {{ .spec.workload }} has no {{ $rollout.strategy }}. Fix: set it to RollingUpdate, or workload to Deployment.
+  {{- else if $rollout.spareGPU }}
+{{ $path }}.spareGPU: {{ $rollout.strategy }} ends every old pod before a new one starts, so none comes up beside them. Fix: set it to false.
+  {{- end }}
+{{- else if and (eq .spec.workload "StatefulSet") $rollout.spareGPU }}
+{{ $path }}.spareGPU: a StatefulSet brings a new pod under the old one's name, so the old one has to go first. Fix: set it to false.
+{{- end }}
+{{- end }}
+
+{{/*
+A claim of a Deployment is one for all its pods. One that a single node can mount leaves the others waiting for ever.
+*/}}
+{{- define "gpu-inference.check.claims" -}}
+{{- if and .spec.claims (ne .spec.workload "StatefulSet") }}
+  {{- $most := include "gpu-inference.workload.mostPods" . | int64 }}
+  {{- range $name, $claim := .spec.claims }}
+    {{- if not (or (has "ReadWriteMany" $claim.accessModes) (has "ReadOnlyMany" $claim.accessModes)) }}
+      {{- if gt $most 1 }}
+models.{{ $.name }}.claims.{{ $name }}: one node can mount it at a time, and {{ $most }} pods share it. Fix: set workload to StatefulSet, where each has its own, or accessModes to [ReadWriteMany].
+      {{- else if $.spec.rollout.spareGPU }}
+models.{{ $.name }}.claims.{{ $name }}: one node can mount it at a time, and a rollout brings the new pod beside the old one. Fix: set rollout to {spareGPU: false, strategy: Recreate}, or accessModes to [ReadWriteMany].
+      {{- end }}
+    {{- end }}
+  {{- end }}
+{{- end }}
+{{- end }}

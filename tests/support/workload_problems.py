@@ -1,0 +1,53 @@
+"""Values whose workload, rollout or claims cannot work, and what the chart must say: the path, and words of the fix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .expected import over
+from .matrix import minimal_model
+
+ONCE = {"mountPath": "/data", "size": "100Gi", "accessModes": ["ReadWriteOnce"]}
+
+
+def _m(**changes: Any) -> dict[str, Any]:
+    return {"models": {"m": over(minimal_model("vllm", "nvidia-l4"), changes)}}
+
+
+WORKLOAD_PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "claim of many pods": (
+        _m(replicas=3, claims={"data": ONCE}),
+        "models.m.claims.data: one node can mount it at a time, and 3 pods share it",
+        "set workload to StatefulSet",
+    ),
+    "claim of an autoscaler's pods": (
+        _m(autoscaling={"enabled": True, "maxReplicas": 5}, rollout={"spareGPU": False}, claims={"data": ONCE}),
+        "models.m.claims.data: one node can mount it at a time, and 5 pods share it",
+        "or accessModes to [ReadWriteMany]",
+    ),
+    "claim of the pod and its surge": (
+        _m(claims={"data": ONCE}),
+        "models.m.claims.data: one node can mount it at a time, and a rollout brings",
+        "set rollout to {spareGPU: false, strategy: Recreate}",
+    ),
+    "claim at a taken path": (
+        _m(claims={"data": {**ONCE, "mountPath": "/dev/shm", "accessModes": ["ReadWriteMany"]}}),
+        "models.m.claims.data: /dev/shm is where shm is mounted",
+        "use another path",
+    ),
+    "Recreate with a surge": (
+        _m(rollout={"strategy": "Recreate"}),
+        "models.m.rollout.spareGPU: Recreate ends every old pod",
+        "set it to false",
+    ),
+    "Recreate of a StatefulSet": (
+        _m(workload="StatefulSet", rollout={"strategy": "Recreate", "spareGPU": False}),
+        "models.m.rollout.strategy: a StatefulSet has no Recreate",
+        "set it to RollingUpdate, or workload to Deployment",
+    ),
+    "StatefulSet with a surge": (
+        _m(workload="StatefulSet"),
+        "models.m.rollout.spareGPU: a StatefulSet brings a new pod under the old one's name",
+        "set it to false",
+    ),
+}

@@ -6,12 +6,14 @@ import copy
 
 import pytest
 from support.api_schemas import VERSIONS, known, problems, shape
-from support.objects import name, one
+from support.matrix import scenario
+from support.objects import SERVING, name, pod_templates
 from support.render import load_yaml
 
 from gpu_inference.paths import CHART
 
-CUSTOM = {"PodMonitor": "monitoring.coreos.com/v1"}  # checked against its CRD on the cluster
+# Checked against their CRDs on the cluster; the pods of these against Kubernetes' schema here.
+CUSTOM = {"PodMonitor": "monitoring.coreos.com/v1", "LeaderWorkerSet": "leaderworkerset.x-k8s.io/v1"}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -28,6 +30,16 @@ def test_objects_are_valid(case, version):
     assert {what: p for what, p in found.items() if p} == {}
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_pods_of_custom_resources_are_valid(version):
+    pods = [
+        {"apiVersion": "v1", "kind": "Pod", **template, "metadata": {**template["metadata"], "name": "pod"}}
+        for where, template in pod_templates(scenario("multi-node").objects)
+        if where.split("/")[0] in CUSTOM
+    ]
+    assert [problems(pod, version) for pod in pods] == [[], []]
+
+
 def test_supported_versions_are_the_charts():
     """The oldest version tested is the oldest one the chart lets itself be installed on."""
     oldest = min(VERSIONS, key=lambda v: int(v.split(".")[1]))
@@ -36,7 +48,10 @@ def test_supported_versions_are_the_charts():
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_schemas_can_fail(case, version):
-    deployment = copy.deepcopy(one([o for o in case.objects if o["kind"] == "Deployment"][:1], "Deployment"))
+    kinds = [o["kind"] for o in case.objects if o["kind"] in SERVING and o["kind"] not in CUSTOM]
+    if not kinds:
+        pytest.skip("nothing but custom resources")
+    deployment = copy.deepcopy(next(o for o in case.objects if o["kind"] == kinds[0]))
     assert known(deployment, version)
     deployment["spec"]["replicaCount"] = 1
     deployment["spec"]["template"]["spec"]["containers"][0]["ports"] = "http"

@@ -109,6 +109,10 @@ def test_strategy(models):
             assert model.workload["spec"]["strategy"] == how
         if model.kind == "StatefulSet":
             assert model.workload["spec"]["updateStrategy"] == {"type": "RollingUpdate"}
+        if model.kind == "LeaderWorkerSet":  # which has neither of the fields below
+            rolling = {"type": "RollingUpdate", "rollingUpdateConfiguration": wanted[model.spec["rollout"]["spareGPU"]]}
+            assert model.workload["spec"]["rolloutStrategy"] == rolling
+            continue
         for field in ("minReadySeconds", "revisionHistoryLimit"):
             assert model.workload["spec"].get(field, 0) == model.spec["rollout"][field]
 

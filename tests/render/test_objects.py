@@ -55,10 +55,15 @@ def test_labels(case):
 def test_selectors_are_literals_and_match_the_pods(models):
     for model in models:
         literal = dict(zip(SELECTOR, ("gpu-inference", RELEASE, "server", model.name), strict=True))
-        assert model.workload["spec"]["selector"] == {"matchLabels": literal}
+        if model.kind != "LeaderWorkerSet":  # whose controller makes its own
+            assert model.workload["spec"]["selector"] == {"matchLabels": literal}
         assert literal.items() <= model.pod["metadata"]["labels"].items()
         assert model.service["spec"]["selector"] == literal
-        if model.pdb:
+        if model.pdb and model.kind == "LeaderWorkerSet":
+            expressions = [{"key": SELECTOR[2], "operator": "In", "values": ["server", "worker"]}]
+            labels = {key: value for key, value in literal.items() if key != SELECTOR[2]}
+            assert model.pdb["spec"]["selector"] == {"matchLabels": labels, "matchExpressions": expressions}
+        elif model.pdb:
             assert model.pdb["spec"]["selector"] == {"matchLabels": literal}
 
 
@@ -111,7 +116,8 @@ def test_references_resolve(case):
                 assert volume["configMap"]["name"] in by_kind["ConfigMap"], where
     for hpa in of_kind(case.objects, "HorizontalPodAutoscaler"):
         target = hpa["spec"]["scaleTargetRef"]
-        assert target["apiVersion"] == "apps/v1"
+        api = {"LeaderWorkerSet": "leaderworkerset.x-k8s.io/v1"}
+        assert target["apiVersion"] == api.get(target["kind"], "apps/v1")
         assert target["name"] in by_kind[target["kind"]], name(hpa)
 
 

@@ -152,6 +152,8 @@ def test_arguments_are_the_presets(models):
     for model in models:
         wanted = [word for entry in model.runtime["args"] for word in _argument(entry, model)]
         assert model.server["command"] == model.runtime["command"]
+        if model.kind == "LeaderWorkerSet":
+            wanted += [word for entry in model.runtime["multiNode"]["args"] for word in _argument(entry, model)]
         assert model.server["args"] == [*wanted, *model.spec["extraArgs"]], model.name
 
 

@@ -148,3 +148,80 @@ def test_claims_of_the_scenarios_can_be_mounted():
         if shared and shared["spec"]["accessModes"] == ["ReadWriteOnce"]:
             assert model.workload["spec"]["replicas"] == 1
             assert model.workload["spec"]["strategy"]["type"] == "Recreate"
+
+
+# Groups.
+
+
+def group(**changes: Any) -> list[dict[str, Any]]:
+    spread = {"accelerator": {"count": 4}, "parallelism": {"tensor": 4, "pipeline": 3}}
+    return objects(workload="LeaderWorkerSet", **spread, **changes)
+
+
+def members(found: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    template = one(found, "LeaderWorkerSet", "m")["spec"]["leaderWorkerTemplate"]
+    return template["leaderTemplate"], template["workerTemplate"]
+
+
+def test_a_group_has_a_pod_for_each_stage_and_its_gpus():
+    found = group(replicas=2)
+    spec = one(found, "LeaderWorkerSet", "m")["spec"]
+    assert (spec["replicas"], spec["leaderWorkerTemplate"]["size"]) == (2, 3)
+    assert spec["leaderWorkerTemplate"]["restartPolicy"] == "RecreateGroupOnPodRestart"
+    assert spec["rolloutStrategy"]["rollingUpdateConfiguration"] == {"maxSurge": 1, "maxUnavailable": 0}
+    for pod in members(found):
+        args = pod["spec"]["containers"][0]["args"]
+        assert args[args.index("--tensor-parallel-size") + 1] == "4"
+        assert args[args.index("--pipeline-parallel-size") + 1] == args[args.index("--nnodes") + 1] == "3"
+        # Kubernetes puts the controller's variables in their place: no shell between it and the server.
+        assert args[args.index("--node-rank") + 1] == "$(LWS_WORKER_INDEX)"
+        assert args[args.index("--master-addr") + 1] == "$(LWS_LEADER_ADDRESS)"
+        assert pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 4
+
+
+def test_only_the_leader_answers():
+    """Neither the Service nor a scrape nor a probe may reach a worker, which listens to nobody."""
+    found = group(replicas=2, monitoring={"podMonitor": {"enabled": True}})
+    leader, worker = (pod["metadata"] for pod in members(found))
+    for kind, where in (("Service", "selector"), ("PodMonitor", "selector")):
+        selector = one(found, kind, "m")["spec"][where]
+        selector = selector.get("matchLabels", selector)
+        assert selector.items() <= leader["labels"].items(), kind
+        assert not selector.items() <= worker["labels"].items(), kind
+    assert "prometheus.io/scrape" in leader["annotations"]
+    assert "prometheus.io/scrape" not in worker["annotations"]
+    answering, silent = (pod["spec"]["containers"][0] for pod in members(found))
+    own = {"ports", "startupProbe", "readinessProbe", "livenessProbe"}
+    assert own <= answering.keys() and not own & silent.keys()
+    assert silent["args"] == [*answering["args"], "--headless"]
+
+
+def test_a_worker_outlives_the_leaders_requests():
+    """It holds a part of the model: gone first, it would take every answer in flight with it."""
+    leader, worker = members(group(drain={"preStopSeconds": 10, "requestSeconds": 120}))
+    stays = [pod["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"] for pod in (leader, worker)]
+    assert stays == [10, 130]
+    assert leader["spec"]["terminationGracePeriodSeconds"] == worker["spec"]["terminationGracePeriodSeconds"] > 130
+
+
+def test_groups_are_scaled_and_protected_whole():
+    found = group(autoscaling={"enabled": True, "minReplicas": 1, "maxReplicas": 3})
+    workload, hpa = one(found, "LeaderWorkerSet", "m"), one(found, "HorizontalPodAutoscaler", "m")
+    assert hpa["spec"]["scaleTargetRef"] == {
+        "apiVersion": "leaderworkerset.x-k8s.io/v1",
+        "kind": "LeaderWorkerSet",
+        "name": workload["metadata"]["name"],
+    }
+    assert "replicas" not in workload["spec"]
+    (needed,) = one(found, "PodDisruptionBudget", "m")["spec"]["selector"]["matchExpressions"]
+    assert {pod["metadata"]["labels"][needed["key"]] for pod in members(found)} == set(needed["values"])
+
+
+def test_a_group_leaves_the_presets_alone():
+    """Its arguments are its own: the same runtime beside it, as a Deployment, gets none of them."""
+    model = minimal_model("vllm", "nvidia-l4")
+    spread = {**model, "workload": "LeaderWorkerSet", "parallelism": {"pipeline": 2}}
+    for names in (("a", "b"), ("b", "a")):
+        found = render({"models": dict(zip(names, (spread, model), strict=True))})
+        assert "--nnodes" not in server(one(found, "Deployment", names[1]))["args"]
+        assert one(found, "Deployment", names[1]) == one(render({"models": {names[1]: model}}), "Deployment")

@@ -9,7 +9,7 @@ Object = dict[str, Any]
 
 MODEL_LABEL = "gpu-inference.io/model"
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
-SERVING = ("Deployment", "StatefulSet")  # kinds of `workload`
+SERVING = ("Deployment", "StatefulSet", "LeaderWorkerSet")  # kinds of `workload`
 
 
 def name(obj: Object) -> str:
@@ -57,6 +57,9 @@ def pod_templates(objects: list[Object]) -> list[tuple[str, Object]]:
     for obj in objects:
         if obj["kind"] in WORKLOADS:
             found.append((name(obj), obj["spec"]["template"]))
+        elif obj["kind"] == "LeaderWorkerSet":
+            group = obj["spec"]["leaderWorkerTemplate"]
+            found += [(f"{name(obj)}/{role}", group[f"{role}Template"]) for role in ("leader", "worker")]
         elif obj["kind"] == "CronJob":
             found.append((name(obj), obj["spec"]["jobTemplate"]["spec"]["template"]))
         elif obj["kind"] == "Pod":

@@ -30,8 +30,9 @@ class Model:
 
     @property
     def pod(self) -> Object:
-        """The template of the pods that serve."""
-        return self.workload["spec"]["template"]
+        """The template of the pods that serve; of a group, the leader's."""
+        spec = self.workload["spec"]
+        return spec["leaderWorkerTemplate"]["leaderTemplate"] if self.kind == "LeaderWorkerSet" else spec["template"]
 
     @property
     def server(self) -> Object:

@@ -45,6 +45,30 @@ WORKLOAD_PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "models.m.rollout.strategy: a StatefulSet has no Recreate",
         "set it to RollingUpdate, or workload to Deployment",
     ),
+    "group of one": (
+        _m(workload="LeaderWorkerSet"),
+        "models.m.parallelism.pipeline: a single pod needs no LeaderWorkerSet",
+        "set it to the number of pods a replica",
+    ),
+    "group whose pods are not filled": (
+        _m(workload="LeaderWorkerSet", accelerator={"count": 2}, parallelism={"pipeline": 2}),
+        "models.m.parallelism.tensor: is 1, but accelerator.count, the GPUs of a pod of the group, is 2",
+        "make them equal",
+    ),
+    "group of a runtime of one node": (
+        _m(workload="LeaderWorkerSet", runtime="triton", parallelism={"pipeline": 2}),
+        "models.m.workload: triton cannot be spread over the pods of a group",
+        "or define runtimes.triton.multiNode",
+    ),
+    "Recreate of a group": (
+        _m(
+            workload="LeaderWorkerSet",
+            parallelism={"pipeline": 2},
+            rollout={"strategy": "Recreate", "spareGPU": False},
+        ),
+        "models.m.rollout.strategy: a LeaderWorkerSet has no Recreate",
+        "set it to RollingUpdate",
+    ),
     "StatefulSet with a surge": (
         _m(workload="StatefulSet"),
         "models.m.rollout.spareGPU: a StatefulSet brings a new pod under the old one's name",

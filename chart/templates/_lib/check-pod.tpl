@@ -16,7 +16,11 @@ A flag given twice is taken once, and which one depends on the server.
 {{- define "gpu-inference.check.arguments" -}}
 {{- if .spec.extraArgs }}
   {{- $flags := dict }}
-  {{- range .runtime.args }}
+  {{- $args := .runtime.args }}
+  {{- if eq .spec.workload "LeaderWorkerSet" }}
+    {{- with .runtime.multiNode }}{{ $args = concat $args .args .workerArgs }}{{ end }}
+  {{- end }}
+  {{- range $args }}
     {{- if hasKey . "flag" }}
       {{- $_ := set $flags .flag (ternary (printf "set %s instead" (get . "from" | replace "ports." (printf "runtimes.%s.ports." $.spec.runtime))) "remove it" (hasKey . "from")) }}
     {{- end }}

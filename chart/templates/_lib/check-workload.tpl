@@ -1,4 +1,23 @@
 {{/*
+A LeaderWorkerSet's pods hold a stage of the pipeline each, and the runtime must know how.
+*/}}
+{{- define "gpu-inference.check.group" -}}
+{{- if eq .spec.workload "LeaderWorkerSet" }}
+  {{- $runtime := .spec.runtime }}
+  {{- if not (hasKey .runtime "multiNode") }}
+models.{{ .name }}.workload: {{ $runtime }} cannot be spread over the pods of a group. Fix: set it to Deployment or StatefulSet, or define runtimes.{{ $runtime }}.multiNode.
+  {{- end }}
+  {{- if lt (int64 .spec.parallelism.pipeline) 2 }}
+models.{{ .name }}.parallelism.pipeline: a single pod needs no LeaderWorkerSet. Fix: set it to the number of pods a replica, or workload to Deployment.
+  {{- end }}
+  {{- $count := int64 .spec.accelerator.count }}
+  {{- if ne (int64 .spec.parallelism.tensor) $count }}
+models.{{ .name }}.parallelism.tensor: is {{ int64 .spec.parallelism.tensor }}, but accelerator.count, the GPUs of a pod of the group, is {{ $count }}. Fix: make them equal.
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/*
 A rollout must be one that the kind of workload can do.
 */}}
 {{- define "gpu-inference.check.rollout" -}}
@@ -21,6 +40,7 @@ A claim of a Deployment is one for all its pods. One that a single node can moun
 {{- define "gpu-inference.check.claims" -}}
 {{- if and .spec.claims (ne .spec.workload "StatefulSet") }}
   {{- $most := include "gpu-inference.workload.mostPods" . | int64 }}
+  {{- if eq .spec.workload "LeaderWorkerSet" }}{{ $most = mul $most (int64 .spec.parallelism.pipeline) }}{{ end }}
   {{- range $name, $claim := .spec.claims }}
     {{- if not (or (has "ReadWriteMany" $claim.accessModes) (has "ReadOnlyMany" $claim.accessModes)) }}
       {{- if gt $most 1 }}

@@ -38,7 +38,7 @@ models.{{ .name }}.image.tag: is not set. Fix: set it, or runtimes.{{ .spec.runt
 {{- $count := int64 .spec.accelerator.count }}
 {{- $p := .spec.parallelism }}
 {{- $shards := mul (int64 $p.tensor) (int64 $p.pipeline) }}
-{{- if and .runtime.parallel (ne $shards $count) }}
+{{- if and .runtime.parallel (ne $shards $count) (ne .spec.workload "LeaderWorkerSet") }}
 models.{{ .name }}.parallelism: tensor {{ int64 $p.tensor }} x pipeline {{ int64 $p.pipeline }} = {{ $shards }}, but accelerator.count is {{ $count }}. Fix: make the product equal to the count.
 {{- end }}
 {{- end }}

@@ -22,12 +22,18 @@ name: server
             {{- template "gpu-inference.args.list" . }}
           env:
             {{- template "gpu-inference.env.list" . }}
+          {{- $stay := int64 .spec.drain.preStopSeconds }}
+          {{- if .worker }}
+          {{- /* It holds a part of the model, and stays until its leader has answered what is in flight. */}}
+          {{- $stay = add $stay (int64 .spec.drain.requestSeconds) }}
+          {{- else }}
           ports:
             {{- range $name, $port := .runtime.ports }}
             - {name: {{ $name }}, containerPort: {{ int64 $port }}, protocol: TCP}
             {{- end }}
           {{- template "gpu-inference.probes.all" . }}
-          {{- with int64 .spec.drain.preStopSeconds }}
+          {{- end }}
+          {{- with $stay }}
           lifecycle:
             preStop:
               sleep: {seconds: {{ . }}}

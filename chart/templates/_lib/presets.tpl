@@ -32,6 +32,7 @@ is told to shard the model (.parallel).
 {{- $entries := list }}
 {{- range .args }}{{ $entries = append $entries . }}{{ end }}
 {{- range .env }}{{ $entries = append $entries . }}{{ end }}
+{{- with .multiNode }}{{ $entries = concat $entries .args .workerArgs }}{{ end }}
 {{- range $entries }}
   {{- $_ := set . "bounded" (or (hasKey . "since") (hasKey . "until")) }}
   {{- if hasKey . "from" }}

@@ -12,13 +12,34 @@ StatefulSet's pods take 11 for the hash of their version, and a group's number g
   {{- $_ := set $kinds "StatefulSet" (dict
         "apiVersion" "apps/v1" "revisionLabel" "controller-revision-hash" "longestName" 52
         "wait" "rollout status statefulset/") }}
+  {{- $_ := set $kinds "LeaderWorkerSet" (dict
+        "apiVersion" "leaderworkerset.x-k8s.io/v1" "revisionLabel" "leaderworkerset.sigs.k8s.io/template-revision-hash"
+        "longestName" 48 "wait" "wait --for=condition=Available --timeout=1h leaderworkerset/") }}
 {{- end }}
 {{- $_ := set . "kind" (index $kinds .spec.workload) }}
 {{- end }}
 
 {{/*
-gpu-inference.workload.mostPods is how many pods of a model there may be at once, without those a rollout adds.
+gpu-inference.workload.mostPods is how many pods that serve a model there may be at once, without those a rollout adds.
 */}}
 {{- define "gpu-inference.workload.mostPods" -}}
 {{- ternary .spec.autoscaling.maxReplicas .spec.replicas .spec.autoscaling.enabled | int64 }}
+{{- end }}
+
+{{/*
+gpu-inference.workload.member is the pod template of a group's leader or worker: the model's, with the arguments of the preset's
+multiNode. A worker answers no requests, and so has no ports, no probes, and a component of its own. Takes {model, worker}.
+*/}}
+{{- define "gpu-inference.workload.member" -}}
+{{- $m := omit .model "runtime" }}
+{{- $runtime := omit .model.runtime "args" }}
+{{- $args := concat .model.runtime.args $runtime.multiNode.args }}
+{{- if .worker }}
+  {{- $args = concat $args $runtime.multiNode.workerArgs }}
+  {{- $_ := set $m "selector" (.model.selector | replace "component: server" "component: worker") }}
+{{- end }}
+{{- $_ := set $runtime "args" $args }}
+{{- $_ := set $m "runtime" $runtime }}
+{{- $_ := set $m "worker" .worker }}
+{{- include "gpu-inference.pod.template" $m | replace "\n" "\n    " }}
 {{- end }}

@@ -162,7 +162,7 @@ def _gpus(model: Model) -> Iterator[Mistake]:
     count, split = model.spec["accelerator"]["count"], model.spec["parallelism"]
     product = split["tensor"] * split["pipeline"]
     splits = any(argument.get("from") == "parallelism.tensor" for argument in model.runtime["args"])
-    if splits and product != count:
+    if splits and product != count and model.spec["workload"] != "LeaderWorkerSet":
         message = (
             f"tensor {split['tensor']} x pipeline {split['pipeline']} = {product}, but accelerator.count is {count}"
         )
@@ -229,7 +229,9 @@ def _network(model: Model) -> Iterator[Mistake]:
 
 def _arguments(model: Model) -> Iterator[Mistake]:
     """A flag given twice is taken once, and which one depends on the server."""
-    flags = {argument["flag"]: argument.get("from", "") for argument in model.runtime["args"] if "flag" in argument}
+    flags = {
+        argument["flag"]: argument.get("from", "") for argument in workload_rules.arguments(model) if "flag" in argument
+    }
     for index, argument in enumerate(model.spec["extraArgs"]):
         flag = str(argument).partition("=")[0]
         if flag in flags:
@@ -314,6 +316,7 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     _resources,
     _volumes,
     _hatches,
+    workload_rules.group,
     workload_rules.rollout,
     workload_rules.claims,
 )

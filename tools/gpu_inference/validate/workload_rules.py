@@ -1,17 +1,40 @@
-"""Rules about kinds of workload, their rollouts and their claims, as chart/templates/_lib/check-workload.tpl has them."""
+"""Rules about kinds of workload, as chart/templates/_lib/check-workload.tpl has them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from gpu_inference.validate.schema_errors import Mistake
 
 if TYPE_CHECKING:
     from gpu_inference.validate.rules import Model
 
-# Characters an object's name may have: of 63 of a label, a StatefulSet's pods take 11 for the hash of their version.
-LONGEST_NAME = {"Deployment": 56, "StatefulSet": 52}
+# Characters an object's name may have: of 63 of a label, a StatefulSet's pods take 11 for the hash of their version, and a
+# group's number goes before it.
+LONGEST_NAME = {"Deployment": 56, "StatefulSet": 52, "LeaderWorkerSet": 48}
+
+
+def arguments(model: Model) -> list[Mapping[str, Any]]:
+    """Entries of the preset that the server's arguments are made from."""
+    spread = model.runtime.get("multiNode") if model.spec["workload"] == "LeaderWorkerSet" else None
+    return [*model.runtime["args"], *(spread["args"] + spread["workerArgs"] if spread else ())]
+
+
+def group(model: Model) -> Iterator[Mistake]:
+    """A LeaderWorkerSet's pods hold a stage of the pipeline each, and the runtime must know how."""
+    if model.spec["workload"] != "LeaderWorkerSet":
+        return
+    runtime, split, count = model.spec["runtime"], model.spec["parallelism"], model.spec["accelerator"]["count"]
+    if "multiNode" not in model.runtime:
+        fix = f"set it to Deployment or StatefulSet, or define runtimes.{runtime}.multiNode"
+        yield model.mistake("group", "workload", f"{runtime} cannot be spread over the pods of a group", fix)
+    if split["pipeline"] < 2:
+        fix = "set it to the number of pods a replica, or workload to Deployment"
+        yield model.mistake("group", "parallelism.pipeline", "a single pod needs no LeaderWorkerSet", fix)
+    if split["tensor"] != count:
+        message = f"is {split['tensor']}, but accelerator.count, the GPUs of a pod of the group, is {count}"
+        yield model.mistake("group", "parallelism.tensor", message, "make them equal")
 
 
 def rollout(model: Model) -> Iterator[Mistake]:
@@ -34,6 +57,8 @@ def claims(model: Model) -> Iterator[Mistake]:
         return
     scaling = model.spec["autoscaling"]
     pods = scaling["maxReplicas"] if scaling["enabled"] else model.spec["replicas"]
+    if model.spec["workload"] == "LeaderWorkerSet":
+        pods *= model.spec["parallelism"]["pipeline"]
     for name, claim in model.spec["claims"].items():
         if {"ReadWriteMany", "ReadOnlyMany"} & set(claim["accessModes"]):
             continue

@@ -59,7 +59,9 @@ def provider(cluster_type: str, pytestconfig: pytest.Config, request: pytest.Fix
     """The cluster under test, up for the whole session: a Provider, for what `kube_cluster` has no words for."""
     if cluster_type == EMBEDDED:
         request.getfixturevalue("cluster_binaries")
-        cluster: Provider = EmbeddedCluster(f"test-{os.getpid()}", sync_period=2, scrape_interval=1, rules=RULES)
+        cluster: Provider = EmbeddedCluster(
+            f"test-{os.getpid()}", sync_period=2, scrape_interval=1, rules=RULES, crds=True
+        )
     else:
         path = pytestconfig.getoption("kubeconfig") or os.environ.get(ENV_VAR_KUBE_CONFIG)
         if not path:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.objects import containers, env_of, is_hook, model_of, of_kind
+from support.objects import containers, env_of, is_hook, model_of, of_kind, selects
 from support.render import NAMESPACE
 from support.views import Model
 
@@ -53,10 +53,9 @@ def test_test_pods_are_hooks_that_go_again(case):
 def test_services_do_not_reach_test_pods(case, models):
     """A Service that selected them would send them requests."""
     for model in models:
-        labels = canary_pod(model)["metadata"]["labels"].items()
-        for obj in of_kind(case.objects, "Service", "PodDisruptionBudget", "Deployment", "PodMonitor"):
-            selector = obj["spec"]["selector"]
-            assert not selector.get("matchLabels", selector).items() <= labels
+        labels = canary_pod(model)["metadata"]["labels"]
+        for obj in of_kind(case.objects, "Service", "PodDisruptionBudget", "Deployment", "StatefulSet", "PodMonitor"):
+            assert not selects(obj["spec"]["selector"], labels)
 
 
 def test_the_script_is_mounted(case, models):

@@ -8,7 +8,7 @@ import pytest
 from kubernetes.utils.quantity import parse_quantity
 from support.expected import over
 from support.matrix import Case, minimal_model, scenario
-from support.objects import is_headless, maybe, of_kind, one, server
+from support.objects import is_headless, maybe, of_kind, one, selects, server
 from support.render import render
 from support.views import models
 from support.workload_problems import ONCE
@@ -183,11 +183,10 @@ def test_only_the_leader_answers():
     """Neither the Service nor a scrape nor a probe may reach a worker, which listens to nobody."""
     found = group(replicas=2, monitoring={"podMonitor": {"enabled": True}})
     leader, worker = (pod["metadata"] for pod in members(found))
-    for kind, where in (("Service", "selector"), ("PodMonitor", "selector")):
-        selector = one(found, kind, "m")["spec"][where]
-        selector = selector.get("matchLabels", selector)
-        assert selector.items() <= leader["labels"].items(), kind
-        assert not selector.items() <= worker["labels"].items(), kind
+    for kind in ("Service", "PodMonitor"):
+        selector = one(found, kind, "m")["spec"]["selector"]
+        assert selects(selector, leader["labels"]), kind
+        assert not selects(selector, worker["labels"]), kind
     assert "prometheus.io/scrape" in leader["annotations"]
     assert "prometheus.io/scrape" not in worker["annotations"]
     answering, silent = (pod["spec"]["containers"][0] for pod in members(found))
@@ -213,8 +212,8 @@ def test_groups_are_scaled_and_protected_whole():
         "name": workload["metadata"]["name"],
     }
     assert "replicas" not in workload["spec"]
-    (needed,) = one(found, "PodDisruptionBudget", "m")["spec"]["selector"]["matchExpressions"]
-    assert {pod["metadata"]["labels"][needed["key"]] for pod in members(found)} == set(needed["values"])
+    budget = one(found, "PodDisruptionBudget", "m")["spec"]["selector"]
+    assert all(selects(budget, pod["metadata"]["labels"]) for pod in members(found))
 
 
 def test_a_group_leaves_the_presets_alone():

@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,33 @@ def bound_claims(cluster: Provider, namespace: str, sources: Iterable[str]) -> I
         for claim in claims:
             cluster.kubectl("delete", "-n", namespace, f"pvc/{claim}", "--wait=false")
             cluster.kubectl("delete", f"pv/{namespace}-{claim}", "--wait=false")
+
+
+@contextlib.contextmanager
+def disks(cluster: Provider, namespace: str, models: Mapping[str, Any]) -> Iterator[None]:
+    """Volumes for the claims a release makes, one for each pod of a StatefulSet; the claims stay, and go at the end."""
+    made = []
+    for model, spec in models.items():
+        count = spec["replicas"] if spec["workload"] == "StatefulSet" else 1
+        for claim, wanted in spec["claims"].items():
+            for number in range(count):
+                volume = f"{namespace}-{model}-{claim}-{number}"
+                made.append(volume)
+                shape = {
+                    "accessModes": wanted["accessModes"],
+                    "storageClassName": wanted.get("storageClassName", ""),
+                    "capacity": {"storage": wanted["size"]},
+                    "csi": {"driver": "test", "volumeHandle": volume},
+                }
+                apply(
+                    cluster,
+                    {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume}, "spec": shape},
+                )
+    try:
+        yield
+    finally:
+        for volume in made:
+            cluster.kubectl("delete", f"pv/{volume}", "--wait=false")
 
 
 def quick_loads(models: Iterable[str], seconds: int = 1) -> Path:

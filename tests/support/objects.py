@@ -83,6 +83,15 @@ def env_of(container: Object) -> dict[str, Object]:
     return {e["name"]: e for e in container.get("env", [])}
 
 
+def selects(selector: Object, labels: Object) -> bool:
+    """Whether a selector, of a Service or with matchLabels and matchExpressions, takes a pod with these labels."""
+    expressions = selector.get("matchExpressions", []) if "matchLabels" in selector else []
+    assert all(e["operator"] == "In" for e in expressions), "teach this the operator"
+    return selector.get("matchLabels", selector).items() <= labels.items() and all(
+        labels.get(e["key"]) in e["values"] for e in expressions
+    )
+
+
 def walk(value: Any, path: str = "$") -> Iterator[tuple[str, Any]]:
     """(JSON path, value) of every node, containers first."""
     yield path, value

@@ -34,6 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rules", type=Path, default=RULES, metavar="FILE",
         help="prometheus-adapter rules of the external metrics API (default: those of the runtime presets)",
     )  # fmt: skip
+    up.add_argument(
+        "--crds", action="store_true",
+        help="accept objects of optional APIs (LeaderWorkerSet, PodMonitor, HTTPRoute …); nothing acts on them",
+    )  # fmt: skip
     status = actions.add_parser("status", help="show the parts of a cluster and whether each is alive")
     down = actions.add_parser("down", help="end a cluster and remove everything of it")
     kubeconfig = actions.add_parser("kubeconfig", help="print the path of a cluster's kubeconfig")
@@ -68,6 +72,7 @@ def _up(args: argparse.Namespace) -> int:
             cloud=args.cloud,
             sync_period=args.sync_period,
             rules=args.rules,
+            crds=args.crds,
             detached=True,
             progress=console_progress(),
         )

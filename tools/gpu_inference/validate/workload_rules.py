@@ -10,8 +10,8 @@ from gpu_inference.validate.schema_errors import Mistake
 if TYPE_CHECKING:
     from gpu_inference.validate.rules import Model
 
-# Characters an object's name may have: of 63 of a label, a StatefulSet's pods take 11 for the hash of their version, and a
-# group's number goes before it.
+# Characters an object's name may have: of 63 of a label, a StatefulSet's pods take 11 for the hash of their version,
+# and a group's number goes before it.
 LONGEST_NAME = {"Deployment": 56, "StatefulSet": 52, "LeaderWorkerSet": 48}
 
 

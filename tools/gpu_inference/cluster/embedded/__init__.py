@@ -30,7 +30,9 @@ class EmbeddedCluster(Provider):
     name: clusters of different names stand side by side. cloud: the inventory of nodes (inventory.known()).
     sync_period: the HPA's, in seconds. scrape_interval: Prometheus', in seconds. rules: a file of prometheus-adapter
     rules; without it there is no external metrics API. twin: whether a twin will serve the pods on `twin_port` (it then
-    ends a deleted pod; without it a deleted pod is gone at once). detached: the cluster outlives this process.
+    ends a deleted pod; without it a deleted pod is gone at once). detached: the cluster outlives this process. crds:
+    the API server knows LeaderWorkerSet, PodMonitor, HTTPRoute and other kinds of optional APIs, without their
+    controllers.
 
     Unless detached, everything ends with this process, however it ends.
     """
@@ -45,6 +47,7 @@ class EmbeddedCluster(Provider):
         twin: bool = False,
         detached: bool = False,
         progress: Progress | None = None,
+        crds: bool = False,
     ) -> None:
         inventory.nodes(cloud)  # an unknown cloud is an error before anything starts
         if sync_period <= 0 or scrape_interval <= 0:
@@ -61,6 +64,7 @@ class EmbeddedCluster(Provider):
             "scrape_interval": scrape_interval,
             "twin": twin,
             "detached": detached,
+            "crds": crds,
         }
         self._progress = progress or silent
         self._supervisor: subprocess.Popen[str] | None = None

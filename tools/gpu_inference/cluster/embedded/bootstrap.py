@@ -1,4 +1,4 @@
-"""What a fresh API server is given: the nodes of a cloud's inventory and the external metrics API."""
+"""What a fresh API server is given: the nodes of a cloud's inventory, optional APIs, and the external metrics API."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 
 from gpu_inference.cluster import inventory
 from gpu_inference.cluster.api import Api, ApiError
+from gpu_inference.cluster.crds import definitions
 from gpu_inference.cluster.embedded.components import ADAPTER_NAMESPACE, ADAPTER_SERVICE, Options
 from gpu_inference.cluster.embedded.pki import Pki
 from gpu_inference.cluster.embedded.ports import Ports
 
 _API_SERVICE = "v1beta1.external.metrics.k8s.io"
+_DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _API_SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
 
 
@@ -30,6 +32,8 @@ class Bootstrap:
         try:
             for node in inventory.nodes(self.options.cloud):
                 self.api.create("/api/v1/nodes", node)
+            for definition in definitions() if self.options.crds else ():
+                self.api.create(_DEFINITIONS, definition)
             if self.options.rules:
                 self.api.create(f"/api/v1/namespaces/{ADAPTER_NAMESPACE}/services", self._service())
                 self.api.create(_API_SERVICES, self._api_service())
@@ -44,6 +48,9 @@ class Bootstrap:
                 if not _condition(node, "Ready") or _not_ready_taint(node):
                     return f"node {node['metadata']['name']} is not ready"
             self.api.get("/api/v1/namespaces/default/serviceaccounts/default")
+            for definition in self.api.get(_DEFINITIONS)["items"]:
+                if not _condition(definition, "Established"):
+                    return f"{definition['metadata']['name']} is not established"
             if self.options.rules and not _condition(self.api.get(f"{_API_SERVICES}/{_API_SERVICE}"), "Available"):
                 return f"APIService {_API_SERVICE} is not available"
         except (ApiError, OSError) as error:

@@ -22,7 +22,8 @@ ADAPTER_NAMESPACE = "kube-system"
 
 @dataclass(frozen=True)
 class Options:
-    """What a user chooses. sync_period, scrape_interval: seconds; rules: prometheus-adapter's, None: no adapter."""
+    """What a user chooses. sync_period, scrape_interval: seconds; rules: prometheus-adapter's, None: no adapter; crds:
+    whether the API server knows the kinds of optional APIs."""
 
     name: str
     state_dir: Path
@@ -33,6 +34,7 @@ class Options:
     rules: Path | None
     twin: bool
     detached: bool
+    crds: bool
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Options:

@@ -104,6 +104,8 @@ def test_notes_tell_the_next_three_commands(name):
     assert f"helm test {RELEASE} -n {NAMESPACE}" in text
     for one_model in models(case):
         assert f"  {one_model.name}: " in text
+    first = min(models(case), key=lambda found: found.name)
+    assert f"{first.kind.lower()}/{RELEASE}-{first.name}\n" in text
     assert "WARNING" not in text, "a shipped values file should give no reason to warn"
     assert "<no value>" not in text
 

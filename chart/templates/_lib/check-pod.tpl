@@ -31,9 +31,9 @@ models.{{ $.name }}.extraArgs[{{ $index }}]: {{ $flag }} is set by the chart alr
 {{- end }}
 
 {{- define "gpu-inference.check.labels" -}}
-{{- range list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "gpu-inference.io/model" }}
-  {{- if hasKey $.spec.podLabels . }}
-models.{{ $.name }}.podLabels.{{ . }}: is how the Service finds the pods. Fix: use another label.
+{{- range $label, $_ := .spec.podLabels }}
+  {{- if has $label (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "gpu-inference.io/model") }}
+models.{{ $.name }}.podLabels.{{ $label }}: is how the Service finds the pods. Fix: use another label.
   {{- end }}
 {{- end }}
 {{- end }}

@@ -35,12 +35,18 @@ models.{{ .name }}.image.tag: is not set. Fix: set it, or runtimes.{{ .spec.runt
 
 {{- define "gpu-inference.check.startup" -}}
 {{- $startup := .spec.startup }}
-{{- if lt (int64 $startup.budgetSeconds) (int64 $startup.loadSeconds) }}
+{{- if hasKey .spec.probes.startup "failureThreshold" }}
+  {{- if lt (int64 $startup.budgetSeconds) (int64 $startup.loadSeconds) }}
 models.{{ .name }}.probes.startup.failureThreshold: allows {{ int64 $startup.budgetSeconds }} s, and loading takes {{ int64 $startup.loadSeconds }} s: the container would be restarted for ever. Fix: remove it, or raise it.
+  {{- end }}
 {{- end }}
 {{- end }}
 
+{{/*
+gpu-inference.check.preset: what a runtime preset takes from its models must be there. The chart's own are tested.
+*/}}
 {{- define "gpu-inference.check.preset" -}}
+{{- if .runtime.own }}
 {{- $runtime := .spec.runtime }}
 {{- if not .spec.runtimeVersion }}
   {{- range .runtime.args }}
@@ -60,6 +66,7 @@ models.{{ $.name }}.runtimeVersion: is not set, and {{ .flag }} depends on it. F
   {{- if not (hasKey $section (splitList "." $from | last)) }}
 runtimes.{{ $runtime }}.{{ $place }}: {{ $from }} of model {{ $.name }} is not set. Fix: name a key that every model has.
   {{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 

@@ -19,6 +19,7 @@ Takes {root, store, kind: runtimes | accelerators | clouds, name}.
         {{- fail (printf "these values cannot work:\n\n%s.%s: lacks%s. Fix: set it as chart/%s/*.yaml do.\n" $.kind $.name . $.kind) }}
       {{- end }}
     {{- end }}
+    {{- $_ := set $preset "own" (hasKey $own .name) }}
     {{- $_ := set $known .name $preset }}
     {{- include "gpu-inference.presets.paths" $preset }}
   {{- end }}

@@ -159,6 +159,9 @@ def test_every_feed_of_a_contract_is_fed(runtime: str) -> None:
         "pending",
         "finished.abort",
         "http5xx",
+        "awake",
+        "rejected",
+        "canceled",
     }
     fed = set()
     for entry in contract.load(runtime)["families"]:

@@ -25,7 +25,7 @@ from gpu_inference.values.presets import load_presets
 PRESETS = load_presets("runtimes")
 GENERIC = [runtime for runtime in EMULATED if APIS[PRESETS[runtime]["api"]] is GenericServer]
 TOKENS = {"prompt": "a", "max_tokens": 400, "ignore_eos": True, "stream": True}  # 0.3 s or more
-LOADING = 1.0
+LOADING = 1.5
 
 
 def needs(runtime: str) -> Any:

@@ -1,4 +1,18 @@
-"""What a runtime looks like from outside: contracts/<runtime>.yaml, and the metrics registry built from it."""
+"""What a runtime looks like from outside: contracts/<runtime>.yaml, and the metrics registry built from it.
+
+lifecycle, beside the preset's own:
+    teardownSeconds, abortSeconds, abortExit   from the last answer, or the abort, to the exit; its code if not 0
+    pastDeadline      work that outlasts the drain is dropped (drop, with pastDeadlineExit) or left hanging (hang), or
+                      there is no deadline (wait)
+    whileLoading      SIGTERM ends a process that loads (exit) or not (ignore)
+    loading           listens while it loads: {status, body} for every request, or they wait; else it does not listen
+    readyBeforeLoad   with `loading`: health paths are answered as ever
+    healthy, unready  the body of health paths; those that are 503 after SIGTERM
+    refusal           {status, message, type} for requests after SIGTERM; without it they are served
+http (openai): paths {live, ready}; `live` ones are 200 while loading; slow {path: least seconds}; uncounted; anyModel
+metrics: labels that are constant; buckets by name; gaugeSeconds: gauges are exported in this interval
+leftOut: families and labels of the real server that are not emulated
+"""
 
 from __future__ import annotations
 

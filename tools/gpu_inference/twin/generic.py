@@ -48,7 +48,7 @@ class GenericServer(BatchServer):
     async def serve(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         """Answer, and count what the server counts of every request it has a path for."""
         began = time.perf_counter()
-        known = path in self._health or path == (self._infer or path)
+        known = path in self._health or self._works(path)
         labels = {"endpoint": path}
         running = self.registry.dynamic("http.running", labels) if known else []
         for series in running:
@@ -90,7 +90,7 @@ class GenericServer(BatchServer):
     async def _route(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         if path in self._health:
             return answer_from(self._health[path])
-        if self._infer and path != self._infer:
+        if not self._works(path):
             return answer(404, {"error": "Not Found"})
         with self.tracked(request):
             self.registry.add("arrived")
@@ -107,6 +107,9 @@ class GenericServer(BatchServer):
         if self._items:
             return answer_from({name: [value] * items for name, value in self._answer.items()})
         return answer_from(self._answer)
+
+    def _works(self, path: str) -> bool:
+        return path == self._infer or not self._infer
 
     def _count_items(self, raw: bytes) -> int:
         """The length of the body's list. ValueError without one."""

@@ -73,7 +73,7 @@ def install(provider: Provider, namespace: str) -> Iterator[Any]:
         exporter = FakeExporter(provider.twin_port, runtime, "served").__enter__()
         running.append(exporter)
         Helm(helm(major).binary, kubeconfig=provider.kubeconfig).install(
-            RELEASE, CHART, layers=[as_layer(chosen)], namespace=namespace, wait=True, timeout="60s"
+            RELEASE, CHART, layers=[as_layer(chosen)], namespace=namespace, wait=True, timeout="120s"
         )
         return exporter
 
@@ -100,13 +100,13 @@ def test_every_scalable_runtime_is_tested():
 def test_replicas_go_up_and_come_back(provider: Provider, namespace: str, install: Any, runtime: str) -> None:
     exporter = install(values(runtime))
     deployment = f"{RELEASE}-{MODEL}"
-    wait_for(lambda: ready_replicas(provider, namespace, deployment) == 2, 30, "the minimum, without any load")
+    wait_for(lambda: ready_replicas(provider, namespace, deployment) == 2, 120, "the minimum, without any load")
     exporter.in_flight = 1000
-    wait_for(lambda: ready_replicas(provider, namespace, deployment) == 8, 60, "the maximum, and no more")
+    wait_for(lambda: ready_replicas(provider, namespace, deployment) == 8, 180, "the maximum, and no more")
     assert conditions(provider, namespace)["ScalingActive"] == "True ValidMetricFound"
     assert conditions(provider, namespace)["ScalingLimited"] == "True TooManyReplicas"
     exporter.in_flight = 0
-    wait_for(lambda: ready_replicas(provider, namespace, deployment) == 2, 120, "back to the minimum")
+    wait_for(lambda: ready_replicas(provider, namespace, deployment) == 2, 180, "back to the minimum")
 
 
 @pytest.mark.parametrize("runtime", INSTANT)
@@ -115,7 +115,7 @@ def test_replicas_are_in_flight_over_target(provider: Provider, namespace: str, 
     deployment = f"{RELEASE}-{MODEL}"
     for in_flight, replicas in [(5 * TARGET, 5), (3 * TARGET - 1, 3)]:
         exporter.in_flight = in_flight
-        wait_for(lambda n=replicas: ready_replicas(provider, namespace, deployment) == n, 60, f"{replicas} replicas")  # type: ignore[misc]
+        wait_for(lambda n=replicas: ready_replicas(provider, namespace, deployment) == n, 180, f"{replicas} replicas")  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("major", MAJORS, ids="helm{}".format)
@@ -126,7 +126,7 @@ def test_an_upgrade_does_not_undo_the_autoscaler(provider: Provider, namespace: 
     exporter = install(patient, major)
     deployment = f"{RELEASE}-{MODEL}"
     exporter.in_flight = 6 * TARGET
-    wait_for(lambda: ready_replicas(provider, namespace, deployment) == 6, 60, "scaled up")
+    wait_for(lambda: ready_replicas(provider, namespace, deployment) == 6, 180, "scaled up")
     newer = as_layer({"models": {MODEL: {"image": {"tag": "v99.0.0"}}}})
     Helm(helm(major).binary, kubeconfig=provider.kubeconfig).upgrade(
         RELEASE, CHART, layers=[as_layer(patient), newer], namespace=namespace
@@ -139,7 +139,7 @@ def test_an_upgrade_does_not_undo_the_autoscaler(provider: Provider, namespace: 
         status = found["status"]
         return status.get("updatedReplicas") == status.get("readyReplicas") == status.get("replicas")
 
-    wait_for(rolled_out, 60, "the new version on all pods")
+    wait_for(rolled_out, 180, "the new version on all pods")
     assert min(seen) >= 6
     found = get(provider, "deployment", deployment, "-n", namespace, "--show-managed-fields")
     fields = found["metadata"]["managedFields"]
@@ -152,9 +152,9 @@ def test_a_metric_that_is_gone_keeps_the_replicas(provider: Provider, namespace:
     exporter = install(values("vllm"))
     deployment = f"{RELEASE}-{MODEL}"
     exporter.in_flight = 4 * TARGET
-    wait_for(lambda: ready_replicas(provider, namespace, deployment) == 4, 60, "scaled up")
+    wait_for(lambda: ready_replicas(provider, namespace, deployment) == 4, 180, "scaled up")
     exporter.__exit__()
-    wait_for(lambda: conditions(provider, namespace)["ScalingActive"].startswith("False"), 60, "the outage is noticed")
+    wait_for(lambda: conditions(provider, namespace)["ScalingActive"].startswith("False"), 180, "the outage is noticed")
     assert ready_replicas(provider, namespace, deployment) == 4
 
 
@@ -163,8 +163,8 @@ def test_two_releases_do_not_read_each_others_load(provider: Provider, namespace
     exporter = install(values("vllm"))
     other = as_layer(json.loads(json.dumps(values("vllm"))))
     bound = Helm(helm(4).binary, kubeconfig=provider.kubeconfig)
-    bound.install("other", CHART, layers=[other], namespace=namespace, wait=True, timeout="60s")
+    bound.install("other", CHART, layers=[other], namespace=namespace, wait=True, timeout="120s")
     # The exporter gives all load to the alphabetically first pod: one of the release called other.
     exporter.in_flight = 3 * TARGET
-    wait_for(lambda: ready_replicas(provider, namespace, f"other-{MODEL}") == 3, 60, "the loaded one scaled")
+    wait_for(lambda: ready_replicas(provider, namespace, f"other-{MODEL}") == 3, 180, "the loaded one scaled")
     assert ready_replicas(provider, namespace, f"{RELEASE}-{MODEL}") == 2

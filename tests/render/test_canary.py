@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.matrix import minimal_model
 from support.objects import containers, env_of, is_hook, model_of, of_kind, selects
-from support.render import NAMESPACE
+from support.render import NAMESPACE, render
 from support.views import Model
 
 from gpu_inference.paths import CHART
@@ -39,6 +40,13 @@ def test_every_model_is_asked_through_its_service(models):
         assert asked["expect"] == preset["expect"]
         body = json.dumps(preset.get("body")).replace("{servedName}", model.spec["model"]["servedName"])
         assert asked.get("body") == json.loads(body)
+
+
+def test_a_name_with_quotes_stays_one(major):
+    model = {**minimal_model("vllm", "nvidia-l4"), "model": {"source": "pvc://m", "servedName": 'a"b\\c'}}
+    (pod,) = of_kind(render({"models": {"m": model}}, major=major), "Pod", hooks=True)
+    asked = json.loads(env_of(pod["spec"]["containers"][0])["CANARY"]["value"])
+    assert asked["body"]["model"] == 'a"b\\c'
 
 
 def test_test_pods_are_hooks_that_go_again(case):

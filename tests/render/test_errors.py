@@ -117,6 +117,42 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "another path",
     ),
     "writable twice": (m(writable={"x": {"path": "/tmp", "sizeLimit": "1Gi"}}), "/tmp is where", "another path"),
+    "volume without a source": (
+        m(volumes={"x": {"mount": {"mountPath": "/x"}}}),
+        "models.m.volumes.x: is not whole",
+        "mount.mountPath and source",
+    ),
+    "directory without a size": (m(writable={"x": {"path": "/x"}}), "models.m.writable.x: is not whole", "sizeLimit"),
+    "label that selects": (
+        m(podLabels={"app.kubernetes.io/name": "x"}),
+        "models.m.podLabels.app.kubernetes.io/name: is how the Service finds the pods",
+        "another label",
+    ),
+    "startup shorter than loading": (
+        m(startup={"loadSeconds": 100}, probes={"startup": {"periodSeconds": 5, "failureThreshold": 19}}),
+        "models.m.probes.startup.failureThreshold: allows 95 s, and loading takes 100 s",
+        "remove it, or raise it",
+    ),
+    "GPUs of the container": (
+        m(container={"resources": {"requests": {"nvidia.com/gpu": 2}}}),
+        "models.m.container.resources.requests.nvidia.com/gpu",
+        "set accelerator.count",
+    ),
+    "server of unknown version": (
+        {"runtimes": {"own": without(VLLM, "defaults", "runtimeVersion")}, **m(runtime="own")},
+        "models.m.runtimeVersion: is not set, and --shutdown-timeout depends on it",
+        "runtimes.own.defaults.runtimeVersion",
+    ),
+    "variable of a preset that leads nowhere": (
+        {"runtimes": {"vllm": {"env": {"X": {"from": "model.nothing"}}}}, **m()},
+        "runtimes.vllm.env.X.from: model.nothing of model m is not set",
+        "name a key",
+    ),
+    "selector of a preset that leads nowhere": (
+        {"runtimes": {"vllm": {"metrics": {"inFlight": {"selector": {"x": "nothing.there"}}}}}, **m()},
+        "runtimes.vllm.metrics.inFlight.selector.x: nothing.there of model m is not set",
+        "name a key",
+    ),
     "containers": (m(pod={"containers": [{"name": "x"}]}), "models.m.pod.containers", "use container"),
     "volumes": (m(pod={"volumes": []}), "models.m.pod.volumes", "use volumes"),
     "arguments": (m(container={"args": ["x"]}), "models.m.container.args", "use extraArgs"),
@@ -263,6 +299,28 @@ def test_an_empty_preset_is_an_unknown_one(major):
     """.Files.Get of a missing file is "", as of an empty one."""
     text = render_error(m(), chart=broken_chart("empty", ""), major=major)
     assert 'models.m.runtime: "vllm" is not a known runtime' in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "stem", "keys"),
+    [
+        *(("runtimes", "vllm", keys) for keys in
+          [("modelSources",), ("command",), ("args",), ("ports", "http"), ("probes", "readiness"), ("metrics", "port"),
+           ("lifecycle",)]),
+        *(("accelerators", "nvidia-l4", (key,)) for key in ("resource", "nodeLabels")),
+        *(("clouds", "generic", (key,)) for key in ("productLabels", "nodeSelector", "tolerations")),
+    ],
+    ids=lambda v: ".".join(v) if isinstance(v, tuple) else v,
+)  # fmt: skip
+def test_an_incomplete_preset_of_ones_own_is_named(kind, stem, keys):
+    """Words instead of a nil pointer in some template."""
+    chosen = {"runtimes": {"runtime": "own"}, "accelerators": {"accelerator": {"type": "own"}}, "clouds": {}}[kind]
+    values = {kind: {"own": without(load_yaml(CHART / kind / f"{stem}.yaml"), *keys)}, **m(**chosen)}
+    if kind == "clouds":
+        values["cloud"] = "own"
+    text = render_error(values)
+    assert f"{kind}.own: lacks {'.'.join(keys)}" in text
+    assert f"Fix: set it as chart/{kind}/*.yaml do" in text
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)

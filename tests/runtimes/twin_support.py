@@ -16,12 +16,14 @@ from typing import Any
 import aiohttp
 
 from gpu_inference.paths import ROOT
+from gpu_inference.twin import contract
 from gpu_inference.twin.replica import Refused, Replica
 from gpu_inference.twin.spec import server_spec
 from gpu_inference.twin.standalone import bound_port, listen, low_level_runner
 from gpu_inference.values.presets import load_presets
 
 SCRAPES = ROOT.parent / "shared" / "metrics"
+EMULATED = sorted(set(contract.known()) & set(load_presets("runtimes")))
 
 
 def resolved(runtime: str = "vllm", accelerator: str = "nvidia-h100", **model: Any) -> dict[str, Any]:
@@ -64,12 +66,31 @@ class Live:
             lines = [line[6:].strip() async for line in response.content if line.startswith(b"data: ")]
         return [line.decode() if line == b"[DONE]" else json.loads(line) for line in lines]
 
+    async def scrape(self) -> str:
+        """The exposition at the preset's port and path."""
+        spec = self.replica.spec
+        status, text = await self.get(spec.metrics_path, spec.metrics_port)
+        assert status == 200
+        return text
+
     async def metric(self, text: str, port: str = "http") -> float:
         """The value of the series that starts with `text`."""
         _, exposition = await self.get("/metrics", port)
         values = [line.rsplit(" ", 1)[1] for line in exposition.splitlines() if line.startswith(text)]
         assert len(values) == 1, f"{text}: {len(values)} series"
         return float(values[0])
+
+
+def work(runtime: str) -> tuple[str, dict[str, Any]]:
+    """Path and body of a request the model `tiny` works on."""
+    api = load_presets("runtimes")[runtime]["api"]
+    if api == "openai":
+        return "/v1/completions", {"prompt": "a", "max_tokens": 1}
+    if api == "triton":
+        item = {"name": "IN", "shape": [1], "datatype": "FP32", "data": [1]}
+        return "/v2/models/tiny/infer", {"inputs": [item]}
+    paths = contract.load(runtime)["paths"]
+    return paths["infer"].format(servedName="tiny") or "/anything", {paths.get("items", "x"): [21]}
 
 
 @contextlib.asynccontextmanager

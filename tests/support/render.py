@@ -84,6 +84,7 @@ def scratch_dir(name: str) -> Path:
     return path
 
 
+@functools.cache
 def load_yaml(path: Path) -> Any:
-    """A data file of the project; None where it is empty."""
-    return yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    """A data file of the project, unchangeable; None where it is empty."""
+    return freeze(yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 import yaml
 from runtimes.fake_api import PODS, SERVICE, SERVICES, SLICES, Api, deleted, endpoint_slice, pod
-from runtimes.twin_support import eventually, resolved
+from runtimes.twin_support import EMULATED, eventually, resolved
 
 from gpu_inference.errors import UserError
 from gpu_inference.twin.embedded import Router
@@ -208,6 +208,24 @@ def test_a_pod_deleted_while_loading_waits_for_its_kill(tmp_path: Path) -> None:
 
     on(tmp_path, vllm)
     on(tmp_path, triton, resolved("triton"))
+
+
+@pytest.mark.skipif("bentoml" not in EMULATED, reason="chart/runtimes has no preset bentoml")
+def test_requests_wait_for_a_pod_that_listens_while_it_loads(tmp_path: Path) -> None:
+    async def check(twin: Twin) -> None:
+        for name in "ab":
+            await twin.api.change(PODS, "ADDED", pod(name))
+            await twin.state(name, "loading")
+        url = "/api/v1/namespaces/default/pods/%s:http/proxy/readyz"
+        served, killed = (asyncio.create_task(twin.get(url % name)) for name in "ab")
+        await asyncio.sleep(0.2)
+        assert not (served.done() or killed.done())
+        await twin.api.change(PODS, "MODIFIED", pod("a", ready=True))
+        await twin.api.change(PODS, "DELETED", pod("b"))
+        assert (await served)[0] == 200
+        assert (await killed)[0] == 503
+
+    on(tmp_path, check, resolved("bentoml"))
 
 
 @pytest.mark.parametrize("lose_history", [False, True])

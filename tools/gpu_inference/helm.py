@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import yaml
 
@@ -33,6 +33,18 @@ def find_helm(major: int = 4) -> Path:
 
     name = _BINARIES[major]
     return find_or_build([name])[name]
+
+
+class Deployment(TypedDict, total=False):
+    """How to install or upgrade; what is left out is as helm has it."""
+
+    layers: Iterable[Path]  # values files, later ones win
+    namespace: str
+    set_values: Iterable[str]
+    wait: bool
+    timeout: str  # as helm writes it, "300s"
+    atomic: bool  # undo what fails
+    flags: Sequence[str]
 
 
 class Helm:
@@ -86,26 +98,20 @@ class Helm:
         """`helm lint`'s report."""
         return self.run("lint", chart, *_values(layers, set_values), *(["--strict"] if strict else []))
 
-    def install(
-        self,
-        release: str,
-        chart: Path,
-        layers: Iterable[Path] = (),
-        namespace: str = "default",
-        set_values: Iterable[str] = (),
-        wait: bool = False,
-        timeout: str = "300s",
-        atomic: bool = False,
-        flags: Sequence[str] = (),
-    ) -> str:
+    def install(self, release: str, chart: Path, **how: Unpack[Deployment]) -> str:
         """Installs a release and creates its namespace; `atomic` removes it again if it fails."""
-        words = [*_values(layers, set_values), *self._waiting(wait, timeout, atomic), *flags]
-        return self.run("install", release, chart, "--namespace", namespace, "--create-namespace", *words)
+        return self._deploy("install", release, chart, "--create-namespace", **how)
 
-    def upgrade(
+    def upgrade(self, release: str, chart: Path, **how: Unpack[Deployment]) -> str:
+        """Upgrades a release, or installs it where there is none; `atomic` goes back if it fails."""
+        return self._deploy("upgrade", release, chart, "--install", **how)
+
+    def _deploy(
         self,
+        verb: str,
         release: str,
         chart: Path,
+        flag: str,
         layers: Iterable[Path] = (),
         namespace: str = "default",
         set_values: Iterable[str] = (),
@@ -114,9 +120,8 @@ class Helm:
         atomic: bool = False,
         flags: Sequence[str] = (),
     ) -> str:
-        """Upgrades a release, or installs it where there is none; `atomic` goes back if it fails."""
         words = [*_values(layers, set_values), *self._waiting(wait, timeout, atomic), *flags]
-        return self.run("upgrade", release, chart, "--install", "--namespace", namespace, *words)
+        return self.run(verb, release, chart, "--namespace", namespace, flag, *words)
 
     def rollback(
         self, release: str, revision: int = 0, namespace: str = "default", wait: bool = False, timeout: str = "300s"

@@ -8,7 +8,8 @@ gpu-inference.canary.request is what files/canary.py reads: the runtime's canary
 {{- if hasKey $canary "body" }}{{- $_ := set $request "body" $canary.body }}{{ end }}
 {{- $_ := set $request "attempts" (int64 .spec.test.attempts) }}
 {{- $_ := set $request "timeoutSeconds" (int64 .spec.test.timeoutSeconds) }}
-{{- toJson $request | replace "{servedName}" .spec.model.servedName }}
+{{- $name := toJson .spec.model.servedName | trimPrefix "\"" | trimSuffix "\"" }}
+{{- toJson $request | replace "{servedName}" $name }}
 {{- end }}
 
 {{/*

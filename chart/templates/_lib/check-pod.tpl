@@ -34,6 +34,14 @@ models.{{ $.name }}.extraArgs[{{ $index }}]: {{ $flag }} is set by the chart alr
 {{- end }}
 {{- end }}
 
+{{- define "gpu-inference.check.labels" -}}
+{{- range $label, $_ := .spec.podLabels }}
+  {{- if has $label (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "gpu-inference.io/model") }}
+models.{{ $.name }}.podLabels.{{ $label }}: is how the Service finds the pods. Fix: use another label.
+  {{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "gpu-inference.check.env" -}}
 {{- range list "NVIDIA_VISIBLE_DEVICES" "CUDA_VISIBLE_DEVICES" }}
   {{- if hasKey $.spec.env . }}
@@ -43,6 +51,11 @@ models.{{ $.name }}.env.{{ . }}: would bypass the GPUs that Kubernetes allocates
 {{- end }}
 
 {{- define "gpu-inference.check.resources" -}}
+{{- range $what, $amounts := .spec.container.resources }}
+  {{- if hasKey $amounts $.accelerator.resource }}
+models.{{ $.name }}.container.resources.{{ $what }}.{{ $.accelerator.resource }}: would contradict accelerator.count. Fix: set accelerator.count instead.
+  {{- end }}
+{{- end }}
 {{- if lt .sizes.limits .sizes.requests }}
 models.{{ .name }}.resources.memory.limits: {{ .spec.resources.memory.limits }} is less than what is requested, {{ .spec.resources.memory.requests }}. Fix: raise it.
 {{- end }}
@@ -55,7 +68,8 @@ models.{{ .name }}.resources.cpu.limits: {{ toJson $cpu.limits }} is less than w
 {{- define "gpu-inference.check.volumes" -}}
 {{- $paths := dict "/dev/shm" "shm" "/cache" "cache" "/models" "model" }}
 {{- range $name, $dir := .spec.writable }}
-  {{- include "gpu-inference.check.mount" (dict "model" $.name "map" "writable" "name" $name "at" $dir.path "paths" $paths) }}
+  {{- $whole := and $dir.path $dir.sizeLimit }}
+  {{- include "gpu-inference.check.mount" (dict "model" $.name "map" "writable" "name" $name "at" $dir.path "whole" $whole "needed" "path and sizeLimit" "paths" $paths) }}
 {{- end }}
 {{- range $name, $claim := .spec.claims }}
   {{- /* It may stand in for the chart's own cache. */}}
@@ -64,20 +78,23 @@ models.{{ .name }}.resources.cpu.limits: {{ toJson $cpu.limits }} is less than w
   {{- end }}
 {{- end }}
 {{- range $name, $volume := .spec.volumes }}
-  {{- include "gpu-inference.check.mount" (dict "model" $.name "map" "volumes" "name" $name "at" $volume.mount.mountPath "paths" $paths) }}
+  {{- $at := dig "mount" "mountPath" "" $volume }}
+  {{- include "gpu-inference.check.mount" (dict "model" $.name "map" "volumes" "name" $name "at" $at "whole" (and $at $volume.source) "needed" "mount.mountPath and source" "paths" $paths) }}
 {{- end }}
 {{- end }}
 
 {{/*
-gpu-inference.check.mount: neither name nor path may be taken; both are noted. Takes {model, map, name, at, paths}.
+gpu-inference.check.mount: neither name nor path may be taken; both are noted. Takes {model, map, name, at, whole, needed, paths}.
 */}}
 {{- define "gpu-inference.check.mount" -}}
-{{- if has .name (values .paths) }}
+{{- if not .whole }}
+models.{{ .model }}.{{ .map }}.{{ .name }}: is not whole. Fix: set {{ .needed }}, or remove it with false.
+{{- else if has .name (values .paths) }}
 models.{{ .model }}.{{ .map }}.{{ .name }}: another volume has this name. Fix: use another one.
 {{- else if hasKey .paths .at }}
 models.{{ .model }}.{{ .map }}.{{ .name }}: {{ .at }} is where {{ index .paths .at }} is mounted. Fix: use another path.
 {{- end }}
-{{- $_ := set .paths .at .name }}
+{{- if .at }}{{- $_ := set .paths .at .name }}{{ end }}
 {{- end }}
 
 {{/*

@@ -34,6 +34,43 @@ models.{{ .name }}.image.tag: is not set. Fix: set it, or runtimes.{{ .spec.runt
 {{- end }}
 {{- end }}
 
+{{- define "gpu-inference.check.startup" -}}
+{{- $startup := .spec.startup }}
+{{- if hasKey .spec.probes.startup "failureThreshold" }}
+  {{- if lt (int64 $startup.budgetSeconds) (int64 $startup.loadSeconds) }}
+models.{{ .name }}.probes.startup.failureThreshold: allows {{ int64 $startup.budgetSeconds }} s, and loading takes {{ int64 $startup.loadSeconds }} s: the container would be restarted for ever. Fix: remove it, or raise it.
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/*
+gpu-inference.check.preset: what a runtime preset takes from its models must be there. The chart's own are tested.
+*/}}
+{{- define "gpu-inference.check.preset" -}}
+{{- if .runtime.own }}
+{{- $runtime := .spec.runtime }}
+{{- if not .spec.runtimeVersion }}
+  {{- range .runtime.args }}
+    {{- if .bounded }}
+models.{{ $.name }}.runtimeVersion: is not set, and {{ .flag }} depends on it. Fix: set it, or runtimes.{{ $runtime }}.defaults.runtimeVersion for all its models.
+    {{- end }}
+  {{- end }}
+{{- end }}
+{{- $taken := dict }}
+{{- range $name, $entry := .runtime.env }}{{ $_ := set $taken (printf "env.%s.from" $name) $entry.from }}{{ end }}
+{{- range $label, $from := dig "metrics" "inFlight" "selector" dict .runtime }}
+  {{- $_ := set $taken (printf "metrics.inFlight.selector.%s" $label) $from }}
+{{- end }}
+{{- range $place, $from := $taken }}
+  {{- $section := get $.spec (splitList "." $from | first) }}
+  {{- if not (kindIs "map" $section) }}{{ $section = dict }}{{ end }}
+  {{- if not (hasKey $section (splitList "." $from | last)) }}
+runtimes.{{ $runtime }}.{{ $place }}: {{ $from }} of model {{ $.name }} is not set. Fix: name a key that every model has.
+  {{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "gpu-inference.check.accelerator" -}}
 {{- $count := int64 .spec.accelerator.count }}
 {{- $p := .spec.parallelism }}

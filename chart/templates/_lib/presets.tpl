@@ -15,10 +15,33 @@ Takes {root, store, kind: runtimes | accelerators | clouds, name}.
     {{- end }}
     {{- if hasKey $own .name }}
       {{- $preset = mustMergeOverwrite $preset (deepCopy (index $own .name)) }}
+      {{- with include "gpu-inference.presets.missing" (dict "kind" .kind "preset" $preset) }}
+        {{- fail (printf "these values cannot work:\n\n%s.%s: lacks%s. Fix: set it as chart/%s/*.yaml do.\n" $.kind $.name . $.kind) }}
+      {{- end }}
     {{- end }}
+    {{- $_ := set $preset "own" (hasKey $own .name) }}
     {{- $_ := set $known .name $preset }}
     {{- include "gpu-inference.presets.paths" $preset }}
   {{- end }}
+{{- end }}
+{{- end }}
+
+{{/*
+gpu-inference.presets.missing lists what templates read of a preset and a user's own one lacks. Takes {kind, preset}.
+*/}}
+{{- define "gpu-inference.presets.missing" -}}
+{{- $needed := dict
+    "clouds" (list "productLabels" "nodeSelector" "tolerations")
+    "accelerators" (list "resource" "nodeLabels")
+    "runtimes" (list "modelSources" "command" "args" "ports.http" "metrics.port" "metrics.path" "lifecycle.teardownSeconds"
+      "probes.startup.path" "probes.startup.port" "probes.readiness.path" "probes.readiness.port"
+      "probes.liveness.path" "probes.liveness.port") }}
+{{- range index $needed .kind }}
+  {{- $value := $.preset }}
+  {{- range splitList "." . }}
+    {{- if kindIs "map" $value }}{{ $value = get $value . }}{{ else }}{{ $value = "" }}{{ end }}
+  {{- end }}
+  {{- if and (not $value) (has (kindOf $value) (list "string" "invalid")) }} {{ . }}{{ end }}
 {{- end }}
 {{- end }}
 

@@ -7,7 +7,7 @@ all that a pod may write to its node's disk, with 1 GiB for logs. Figures per GP
 {{- $memory := $s.resources.memory }}
 {{- $cache := $s.storage.cache.sizeLimit }}
 {{- $quantities := list $memory.requests $memory.limits $s.shm.sizeLimit $cache }}
-{{- range $s.writable }}{{ $quantities = append $quantities .sizeLimit }}{{ end }}
+{{- range $s.writable }}{{ with .sizeLimit }}{{ $quantities = append $quantities . }}{{ end }}{{ end }}
 {{- /* Few differ between models: each is read once. */}}
 {{- $mib := .store.mib }}
 {{- range $quantities }}
@@ -18,7 +18,7 @@ all that a pod may write to its node's disk, with 1 GiB for logs. Figures per GP
 {{- $weights := 0 }}
 {{- if and (hasPrefix "hf://" $s.model.source) (not (hasKey $s.claims "cache")) }}{{ $weights = mul (index $mib $cache) $count }}{{ end }}
 {{- $disk := add $weights 1024 }}
-{{- range $s.writable }}{{ $disk = add $disk (index $mib .sizeLimit) }}{{ end }}
+{{- range $s.writable }}{{ with .sizeLimit }}{{ $disk = add $disk (index $mib .) }}{{ end }}{{ end }}
 {{- $requests := add (mul (index $mib $memory.requests) $count) $shm }}
 {{- $limits := add (mul (index $mib $memory.limits) $count) $shm }}
 {{- $_ := set . "sizes" (dict "requests" $requests "limits" $limits "cache" $weights "disk" $disk) }}

@@ -12,7 +12,7 @@ from typing import Any
 
 from gpu_inference.errors import UserError
 from gpu_inference.twin import contract, embedded
-from gpu_inference.twin.spec import ServerSpec, server_spec
+from gpu_inference.twin.spec import server_spec
 from gpu_inference.twin.standalone import Process
 from gpu_inference.values.presets import Kind, load_presets
 
@@ -60,15 +60,12 @@ def _run(args: argparse.Namespace) -> int:
         return asyncio.run(embedded.run(args.kubeconfig, args.resolved, args.host, args.port or 0, report))
     spec = server_spec(_resolved(args))
     ports = dict(spec.ports)
-    ports[_main_port(spec)] = args.port if args.port is not None else ports[_main_port(spec)]
+    if args.port is not None:
+        ports[spec.main_port] = args.port
     if args.metrics_port is not None:
         ports[spec.metrics_port] = args.metrics_port
-    ports = {name: port for name, port in ports.items() if name in (_main_port(spec), spec.metrics_port)}
+    ports = {name: port for name, port in ports.items() if name in (spec.main_port, spec.metrics_port)}
     return asyncio.run(Process(spec, args.host, ports, report).run())
-
-
-def _main_port(spec: ServerSpec) -> str:
-    return "http" if "http" in spec.ports else next(iter(spec.ports))
 
 
 def _resolved(args: argparse.Namespace) -> Mapping[str, Any]:

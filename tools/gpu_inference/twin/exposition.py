@@ -39,6 +39,10 @@ class Series:
     def observe(self, value: float, times: int = 1) -> None:
         raise TypeError(f"{self.family.name} is a {self.family.kind}: it does not observe")
 
+    def record(self, amount: float) -> None:
+        """A measured amount: a counter adds it up, a histogram observes it."""
+        raise NotImplementedError
+
 
 class Number(Series):
     """A counter or a gauge."""
@@ -59,6 +63,8 @@ class Number(Series):
             self.value = value
             self.family.text = None
 
+    record = add
+
     def lines(self) -> list[str]:
         return [f"{self.prefix}{self.value!r}"]
 
@@ -77,6 +83,9 @@ class Summary(Series):
         self.count += times
         self.sum += value * times
         self.family.text = None
+
+    def record(self, amount: float) -> None:
+        self.observe(amount)
 
     def lines(self) -> list[str]:
         return [f"{self.prefixes[0]}{self.count!r}", f"{self.prefixes[1]}{self.sum!r}"]
@@ -134,7 +143,8 @@ class Family:
 
     def render(self) -> str:
         if self.text is None:
-            lines = [f"# HELP {self.name} {self.description}", f"# TYPE {self.name} {self.kind}"]
+            lines = [f"# HELP {self.name} {self.description}"] if self.description else []
+            lines.append(f"# TYPE {self.name} {self.kind}")
             for series in self.series.values():
                 lines += series.lines()
             self.text = "\n".join([*lines, *self._created_lines(), ""])
@@ -154,14 +164,14 @@ class Registry:
     def __init__(self) -> None:
         self.families: list[Family] = []
         self._feeds: dict[str, list[Series]] = {}
-        self._dynamic: dict[str, list[tuple[Family, tuple[str, ...]]]] = {}
+        self._dynamic: dict[str, list[tuple[Family, Labels, tuple[str, ...]]]] = {}
 
     def connect(self, feed: str, series: Series) -> None:
         self._feeds.setdefault(feed, []).append(series)
 
-    def connect_dynamic(self, feed: str, family: Family, names: Iterable[str]) -> None:
+    def connect_dynamic(self, feed: str, family: Family, constant: Labels, names: Iterable[str]) -> None:
         """Series of this family appear when `feed` is first counted with their label values."""
-        self._dynamic.setdefault(feed, []).append((family, tuple(names)))
+        self._dynamic.setdefault(feed, []).append((family, constant, tuple(names)))
 
     def add(self, feed: str, amount: float = 1) -> None:
         for series in self._feeds.get(feed, ()):
@@ -175,15 +185,14 @@ class Registry:
         for series in self._feeds.get(feed, ()):
             series.observe(value, times)
 
+    def record(self, feed: str, value: float) -> None:
+        for series in self._feeds.get(feed, ()):
+            series.record(value)
+
     def dynamic(self, feed: str, labels: Mapping[str, str]) -> list[Series]:
         """The series of this feed with these label values; names a family does not have are left out."""
         found = self._dynamic.get(feed, ())
-        return [family.add(tuple((name, labels[name]) for name in names)) for family, names in found]
-
-    def total(self, feed: str) -> float:
-        """The value of the first series a feed reaches; 0 without one."""
-        series = self._feeds.get(feed)
-        return getattr(series[0], "value", 0.0) if series else 0.0
+        return [family.add((*constant, *((name, labels[name]) for name in names))) for family, constant, names in found]
 
     def render(self) -> bytes:
         """The exposition of all families that have series."""

@@ -12,7 +12,7 @@ from gpu_inference.serving.engine import BLOCK, Sequence, StepResult
 from gpu_inference.twin.contract import build_registry
 from gpu_inference.twin.driver import Driver
 from gpu_inference.twin.openai_wire import ApiError, Wanted, Writer, read_request
-from gpu_inference.twin.server import HEADERS, Handler, Server, answer
+from gpu_inference.twin.server import HEADERS, Handler, Server, answer, answer_from
 from gpu_inference.twin.spec import ServerSpec, token_engine
 
 EVENTS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", **HEADERS}
@@ -76,17 +76,21 @@ class OpenAIServer(Server):
             "kvBlocks": tokens // BLOCK,
             "kvConcurrency": round(tokens / self.context, 2),
         }
+        self._life = spec.contract["lifecycle"]
+        self._http = spec.contract.get("http", {})
+        self._tokens = {"promptTokens": 0, "generatedTokens": 0}
         models = {spec.served_name: ""}
         self.registry = build_registry(spec.contract, spec.model_label, models, facts, self.started)
         self.registry.set("awake", 1.0)
         self.driver = Driver(self.engine, self._on_step)
         self._sinks: set[Sink] = set()
         self._requests = 0
-        self._uncounted = set(spec.contract.get("http", {}).get("uncounted", ()))
+        self._uncounted = set(self._http.get("uncounted", ()))
+        self.early = frozenset(self._http["paths"].get("live", ()))
+        health = [path for paths in self._http["paths"].values() for path in paths]
         self._routes: dict[tuple[str, str], Handler] = {
-            ("GET", "/health"): self._empty,
-            ("GET", "/ping"): self._empty,
-            ("POST", "/ping"): self._empty,
+            **{("GET", path): self._health for path in health},
+            **({("POST", "/ping"): self._health} if "/ping" in health else {}),
             ("GET", "/version"): self._version,
             ("GET", "/v1/models"): self._models,
             ("POST", "/v1/completions"): self._generate,
@@ -112,14 +116,14 @@ class OpenAIServer(Server):
             "running": len(self.engine.running),
             "waiting": len(self.engine.waiting),
             "kvCacheUsage": round(self.engine.kv_usage, 4),
-            "promptTokens": int(self.registry.total("promptTokens")),
-            "generatedTokens": int(self.registry.total("generatedTokens")),
+            **self._tokens,
         }
 
     def update_gauges(self) -> None:
         self.registry.set("running", float(len(self.engine.running)))
         self.registry.set("waiting", float(len(self.engine.waiting)))
         self.registry.set("kvCacheUsage", self.engine.kv_usage)
+        self.registry.set("inFlight", float(self.in_flight))
 
     def abort_all(self) -> None:
         for sink in list(self._sinks):
@@ -127,10 +131,14 @@ class OpenAIServer(Server):
             sink.finish("abort", text=False)
 
     def halt(self) -> None:
+        super().halt()
         self.driver.stop()
 
-    async def _empty(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        return answer(200, b"", HEADERS)
+    async def _health(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        await asyncio.sleep(self._http.get("slow", {}).get(path, 0))
+        if self.draining and path in self._life.get("unready", ()):
+            return answer(503, b"", HEADERS)
+        return answer_from(self._life.get("healthy", ""))
 
     async def _version(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         return answer(200, {"version": self.spec.contract["version"], "simulated": True})
@@ -148,19 +156,21 @@ class OpenAIServer(Server):
         return answer(200, {"object": "list", "data": [card]})
 
     async def _generate(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        if self.refusing:
+        refusal = self._life.get("refusal")
+        if self.draining and refusal:
             self.failed += 1
-            refusal = self.spec.contract["lifecycle"]["refusal"]
             return answer(refusal["status"], ApiError(refusal["status"], refusal["message"], refusal["type"]).body)
         self._requests += 1
         with self.tracked(request):
             chat = path.endswith("/chat/completions")
             try:
                 raw = await request.read()
-                wanted = read_request(raw, chat, self.spec.served_name, self.context, self._requests)
+                served = "" if self._http.get("anyModel") else self.spec.served_name
+                wanted = read_request(raw, chat, served, self.context, self._requests)
             except ApiError as error:
                 self.failed += 1
                 return answer(error.status, error.body)
+            self.registry.add("arrived")
             writer = Writer(wanted, uuid.uuid4().hex, self.spec.served_name)
             sink = Sink(wanted, writer)
             self._sinks.add(sink)
@@ -208,11 +218,16 @@ class OpenAIServer(Server):
             registry.observe("interToken", gap, count)
         for sequence in result.first:
             registry.observe("firstToken", sequence.first_token - sequence.arrival)
-            registry.add("promptTokens", sequence.prompt)
-        registry.add("generatedTokens", len(result.tokens))
+            self._count_tokens("promptTokens", sequence.prompt)
+        self._count_tokens("generatedTokens", len(result.tokens))
+        registry.add("steps")
         registry.observe("stepTokens", len(result.tokens) + result.prefill)
         if result.preemptions:
             registry.add("preemptions", result.preemptions)
+
+    def _count_tokens(self, feed: str, tokens: int) -> None:
+        self._tokens[feed] += tokens
+        self.registry.add(feed, tokens)
 
     def _record(self, sink: Sink) -> None:
         """A request's own histograms, at its end."""
@@ -222,6 +237,7 @@ class OpenAIServer(Server):
             self.failed += 1
             return
         self.finished += 1
+        registry.add("finished")
         end, first = sequence.last_token, sequence.first_token
         registry.observe("endToEnd", end - sequence.arrival)
         registry.observe("queue", sequence.started - sequence.arrival)

@@ -55,8 +55,8 @@ class Wanted:
 
 
 def read_request(raw: bytes, chat: bool, served: str, context: int, number: int) -> Wanted:
-    """Parse a request body; `number` seeds the natural length of requests without a seed. Raises ApiError as vLLM
-    does."""
+    """Parse a request body; `served` is the only model there is, "" when any name will do; `number` seeds the natural
+    length of requests without a seed. Raises ApiError as vLLM does."""
     try:
         body = json.loads(raw)
     except ValueError:
@@ -64,7 +64,7 @@ def read_request(raw: bytes, chat: bool, served: str, context: int, number: int)
     if not isinstance(body, dict):
         raise bad_request("the body is not an object")
     model = body.get("model", served)
-    if model != served:
+    if served and model != served:
         raise ApiError(404, f"The model `{model}` does not exist.", "NotFoundError", "model")
     if body.get("n", 1) != 1:
         raise bad_request("the simulated server answers one choice a request: n must be 1", "n")

@@ -134,7 +134,9 @@ class Pods:
         ports = {port["containerPort"]: port.get("name", "") for port in named}
         pod = Pod(meta["namespace"], meta["name"], meta["uid"], release, model, ports, _pre_stop(item))
         try:
-            pod.replica = Replica(self._specs.find(release, model))
+            replica = Replica(self._specs.find(release, model))
+            replica.open()
+            pod.replica = replica
         except UserError as error:
             self._problem(pod, error)
         return pod

@@ -28,19 +28,29 @@ def answer(status: int, body: bytes | dict[str, Any] = b"", headers: dict[str, s
     return web.Response(status=status, body=raw, headers=headers)
 
 
+def answer_from(body: Any, status: int = 200) -> web.Response:
+    """A body as contracts write it: text as it is, anything else as JSON."""
+    if isinstance(body, str):
+        return web.Response(status=status, text=body, headers=HEADERS)
+    return answer(status, json.dumps(body).encode())
+
+
 class Server(ABC):
     """One emulated server process, once it has loaded. Subclasses emulate an API."""
 
     registry: Registry
+    early: frozenset[str] = frozenset()  # paths that are answered while the model loads
 
     def __init__(self, spec: ServerSpec) -> None:
         self.spec = spec
         self.transports: set[asyncio.Transport] = set()
         self.in_flight = self.finished = self.failed = 0
-        self.refusing = False  # new requests are answered with the contract's refusal
+        self.draining = False  # SIGTERM has come
         self._idle = asyncio.Event()
         self._idle.set()
         self.started = time.time()
+        self._held: float = spec.contract["metrics"].get("gaugeSeconds", 0)
+        self._clock: asyncio.TimerHandle | None = None
 
     @abstractmethod
     async def serve(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
@@ -52,20 +62,28 @@ class Server(ABC):
 
     @abstractmethod
     def update_gauges(self) -> None:
-        """Bring the registry's gauges up to date before a scrape."""
+        """Bring the registry's gauges up to date."""
 
     @abstractmethod
     def abort_all(self) -> None:
         """End what is in flight at once, as the runtime does when it is told to stop without draining."""
 
-    @abstractmethod
     def halt(self) -> None:
         """Stop working; what is in flight stays open and silent."""
+        if self._clock:
+            self._clock.cancel()
+
+    def hold_gauges(self) -> None:
+        """From now on, in a runtime that exports its gauges by the clock, scrapes see them as they were then."""
+        if self._held:
+            self.update_gauges()
+            self._clock = asyncio.get_running_loop().call_later(self._held, self.hold_gauges)
 
     async def handle(self, request: web.BaseRequest, port: str, path: str) -> web.StreamResponse:
         """Answer a request that came in at a named port."""
         if port == self.spec.metrics_port and path == self.spec.metrics_path:
-            self.update_gauges()
+            if not self._held:
+                self.update_gauges()
             return answer(200, self.registry.render(), TEXT)
         if port not in self.spec.serving_ports:
             return answer(404, {"error": "Not Found"})

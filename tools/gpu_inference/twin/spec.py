@@ -35,9 +35,14 @@ class ServerSpec:
     resolved: Mapping[str, Any]
 
     @property
+    def main_port(self) -> str:
+        """The port of the HTTP API."""
+        return "http" if "http" in self.ports else next(iter(self.ports))
+
+    @property
     def serving_ports(self) -> set[str]:
         """Ports that take inference requests: all but one that only serves metrics."""
-        return {name for name in self.ports if name != self.metrics_port} or set(self.ports)
+        return {name for name in self.ports if name == self.main_port or name != self.metrics_port}
 
 
 def server_spec(resolved: Mapping[str, Any]) -> ServerSpec:
@@ -54,7 +59,7 @@ def server_spec(resolved: Mapping[str, Any]) -> ServerSpec:
             ports=preset["ports"],
             metrics_port=preset["metrics"]["port"],
             metrics_path=preset["metrics"]["path"],
-            model_label=preset["metrics"]["labels"]["model"],
+            model_label=preset["metrics"].get("labels", {}).get("model", ""),
             sigterm=preset["lifecycle"]["sigterm"],
             drain_seconds=float(resolved["drain"]["requestSeconds"]),
             load_seconds=float(resolved["startup"]["loadSeconds"]),
@@ -99,7 +104,7 @@ def token_engine(spec: ServerSpec) -> TokenEngine:
 
 
 def batch_service(spec: ServerSpec) -> Service:
-    """The service times of an ensemble: the contract's, one instance a GPU."""
+    """The service times of a model that answers whole requests: the contract's, one instance a GPU."""
     service = spec.contract["service"]
     instances = int(spec.resolved["accelerator"].get("count") or 1)
     return Service(service["batchSeconds"], service["itemSeconds"], service["maxItems"], instances)

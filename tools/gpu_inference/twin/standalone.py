@@ -53,21 +53,34 @@ class Process:
     async def run(self) -> int:
         """Load, serve, and end on SIGTERM as the preset says. Returns the exit code."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminated.set)
+        try:
+            return await self._live()
+        finally:
+            for runner in self._runners:
+                await runner.cleanup()
+
+    async def _live(self) -> int:
+        early = self.replica.open()
+        if early:
+            await self._listen()
         if not await self._load():
+            self.replica.kill()
             return 0
         self.replica.start()
+        if not early:
+            await self._listen()
+        urls = " ".join(f"{name}=http://{self.host}:{bound_port(site)}" for name, site in self._sites.items())
+        self._report(f"twin: listening on {urls} ({self.spec.runtime}, {self.spec.served_name}, simulated)")
+        await self._terminated.wait()
+        await self.replica.terminate()
+        return self.replica.exit_code
+
+    async def _listen(self) -> None:
         for name, port in self.ports.items():
             runner = low_level_runner(self._handler(name))
             await runner.setup()
             self._runners.append(runner)
             self._sites[name] = await listen(runner, self.host, port)
-        urls = " ".join(f"{name}=http://{self.host}:{bound_port(site)}" for name, site in self._sites.items())
-        self._report(f"twin: listening on {urls} ({self.spec.runtime}, {self.spec.served_name}, simulated)")
-        await self._terminated.wait()
-        await self.replica.terminate()
-        for runner in self._runners:
-            await runner.cleanup()
-        return self.replica.exit_code
 
     async def _load(self) -> bool:
         """Wait for the model to load; False when a signal ended the process meanwhile."""

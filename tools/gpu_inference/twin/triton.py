@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
 from aiohttp import web
 
-from gpu_inference.serving.batch import BatchEngine, BatchResult, Job
+from gpu_inference.serving.batch import BatchResult, Job
+from gpu_inference.twin.batching import MICRO, BatchServer
 from gpu_inference.twin.contract import build_registry
-from gpu_inference.twin.driver import Driver
 from gpu_inference.twin.openai_wire import FINGERPRINT
-from gpu_inference.twin.server import HEADERS, Server, answer
-from gpu_inference.twin.spec import ServerSpec, batch_service
+from gpu_inference.twin.server import HEADERS, answer
+from gpu_inference.twin.spec import ServerSpec
 
 VERSION = "1"
-MICRO = 1e6
 
 
-class TritonServer(Server):
+class TritonServer(BatchServer):
     """One ensemble; its members have metrics of their own, and requests wait in the batching member's queue."""
 
     def __init__(self, spec: ServerSpec) -> None:
         super().__init__(spec)
         service = spec.contract["service"]
-        self.engine = BatchEngine(batch_service(spec))
         self.members: dict[str, float] = service["members"]
         self.batching: str = service["batching"]
         models = {spec.served_name: "", **{member: f"{member}." for member in self.members}}
         self.registry = build_registry(spec.contract, spec.model_label, models, {}, self.started)
-        self.driver = Driver(self.engine, self._on_batch)
-        self._waiters: set[asyncio.Future[str]] = set()
         self._paths = {
             "infer": self._infer,
             "generate": self._generate,
@@ -51,25 +46,8 @@ class TritonServer(Server):
             return await self._model(request, parts[2], parts[3:])
         return answer(404, b"", HEADERS)
 
-    def load(self) -> dict[str, float]:
-        return {
-            "running": len(self.engine.running),
-            "waiting": len(self.engine.waiting),
-            "kvCacheUsage": 0.0,
-            "promptTokens": 0,
-            "generatedTokens": 0,
-        }
-
     def update_gauges(self) -> None:
         self.registry.set(f"{self.batching}.pending", float(len(self.engine.waiting)))
-
-    def abort_all(self) -> None:
-        for waiter in list(self._waiters):
-            if not waiter.done():
-                waiter.set_result("aborted")
-
-    def halt(self) -> None:
-        self.driver.stop()
 
     def _metadata(self) -> dict[str, Any]:
         extensions = ["classification", "model_repository", "schedule_policy", "statistics"]
@@ -143,36 +121,19 @@ class TritonServer(Server):
 
     async def _work(self, items: int) -> web.Response | None:
         """Queue a request of `items` items and wait for it; the answer to give instead when it did not work."""
-        waiter: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        job = Job(items, owner=waiter)
         try:
-            self.driver.submit(job)
+            done = await self.work(items)
         except ValueError as error:
             limit = self.engine.service.max_items
             model = self.spec.served_name
             message = f"inference request batch-size must be <= {limit} for '{model}'" if items > limit else str(error)
             return self._reject(message)
-        self._waiters.add(waiter)
-        try:
-            outcome = await waiter
-        except asyncio.CancelledError:
-            self.engine.abort(job)
-            self.failed += 1
-            self.registry.add("canceled")
-            raise
-        finally:
-            self._waiters.discard(waiter)
-        if outcome == "aborted":
-            self.engine.abort(job)
-            self.failed += 1
-            self.registry.add("canceled")
-            return answer(
-                503, {"error": "Server is stopping, scheduler for model has stopped accepting new inference requests"}
-            )
-        self.finished += 1
-        return None
+        if done:
+            return None
+        stopping = "Server is stopping, scheduler for model has stopped accepting new inference requests"
+        return answer(503, {"error": stopping})
 
-    def _on_batch(self, result: BatchResult) -> None:
+    def count(self, result: BatchResult) -> None:
         busy = (result.end - result.started) * MICRO
         for member in self.members:
             self.registry.add(f"{member}.executions")
@@ -182,8 +143,6 @@ class TritonServer(Server):
             for member, share in self.members.items():
                 self._count(f"{member}.", job, busy * share, queued if member == self.batching else 0.0)
             self.registry.add("executions")
-            if not job.owner.done():
-                job.owner.set_result("done")
 
     def _count(self, prefix: str, job: Job, busy: float, queued: float) -> None:
         add = self.registry.add

@@ -22,6 +22,13 @@ _NAMES: Mapping[Path, Kind] = {("runtime",): "runtimes", ("accelerator", "type")
 _CHART_MOUNTS = {"/dev/shm": "shm", "/cache": "cache", "/models": "model"}
 _GPU_VARIABLES = ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
 _REPLACED_LISTS = {"args": "extraArgs", "env": "env", "ports": "runtimes.<name>.ports", "volumeMounts": "volumes"}
+# What Services, PodDisruptionBudgets and Deployments select by.
+_SELECTOR_LABELS = (
+    "app.kubernetes.io/name",
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/component",
+    "gpu-inference.io/model",
+)
 _MIB = {"Mi": 1, "Gi": 1024, "Ti": 1024 * 1024}
 
 
@@ -241,6 +248,21 @@ def _arguments(model: Model) -> Iterator[Mistake]:
             yield Mistake("repeated-flag", path, f"{flag} is set by the chart already", fix)
 
 
+def _startup(model: Model) -> Iterator[Mistake]:
+    probe, load = model.spec["probes"]["startup"], model.spec["startup"]["loadSeconds"]
+    budget = probe.get("failureThreshold", 0) * probe["periodSeconds"]
+    if "failureThreshold" in probe and budget < load:
+        message = f"allows {budget} s, and loading takes {load} s: the container would be restarted for ever"
+        yield model.mistake("startup-budget", "probes.startup.failureThreshold", message, "remove it, or raise it")
+
+
+def _labels(model: Model) -> Iterator[Mistake]:
+    for label in _SELECTOR_LABELS:
+        if label in model.spec["podLabels"]:
+            path: Path = ("models", model.name, "podLabels", label)
+            yield Mistake("selector-label", path, "is how the Service finds the pods", "use another label")
+
+
 def _environment(model: Model) -> Iterator[Mistake]:
     for name in _GPU_VARIABLES:
         if name in model.spec["env"]:
@@ -257,6 +279,11 @@ def _resources(model: Model) -> Iterator[Mistake]:
         if below:
             limit, request = _at(model.spec, path), _at(model.spec, path.replace("limits", "requests"))
             yield model.mistake("limits", path, f"{limit} is less than what is requested, {request}", "raise it")
+    gpu = model.spec["acceleratorPreset"]["resource"]
+    for what, amounts in model.spec["container"].get("resources", {}).items():
+        if gpu in amounts:
+            place: Path = ("models", model.name, "container", "resources", what, gpu)
+            yield Mistake("gpu-amount", place, "would contradict accelerator.count", "set accelerator.count instead")
 
 
 def _volumes(model: Model) -> Iterator[Mistake]:
@@ -311,7 +338,9 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     _tolerations,
     _scaling,
     _network,
+    _startup,
     _arguments,
+    _labels,
     _environment,
     _resources,
     _volumes,

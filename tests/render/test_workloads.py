@@ -167,6 +167,8 @@ def test_a_group_has_a_pod_for_each_stage_and_its_gpus():
     found = group(replicas=2)
     spec = one(found, "LeaderWorkerSet", "m")["spec"]
     assert (spec["replicas"], spec["leaderWorkerTemplate"]["size"]) == (2, 3)
+    # Else the group's headless Service would have the name of the Service in front, which gives pods no names.
+    assert spec["networkConfig"] == {"subdomainPolicy": "UniquePerReplica"}
     assert spec["leaderWorkerTemplate"]["restartPolicy"] == "RecreateGroupOnPodRestart"
     assert spec["rolloutStrategy"]["rollingUpdateConfiguration"] == {"maxSurge": 1, "maxUnavailable": 0}
     for pod in members(found):

@@ -60,6 +60,16 @@ WORKLOAD_PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "models.m.workload: triton cannot be spread over the pods of a group",
         "or define runtimes.triton.multiNode",
     ),
+    "model called like a group": (
+        {
+            "models": {
+                **_m(workload="LeaderWorkerSet", parallelism={"pipeline": 2})["models"],
+                "m-0": minimal_model("vllm", "nvidia-l4"),
+            }
+        },
+        "models.m-0: the LeaderWorkerSet of m has a Service of this name",
+        "rename one of the two",
+    ),
     "Recreate of a group": (
         _m(
             workload="LeaderWorkerSet",

@@ -74,7 +74,7 @@ models.{{ .name }}.resources.cpu.limits: {{ toJson $cpu.limits }} is less than w
 {{- range $name, $claim := .spec.claims }}
   {{- /* It may stand in for the chart's own cache. */}}
   {{- if not (and (eq $name "cache") (eq $claim.mountPath "/cache")) }}
-    {{- include "gpu-inference.check.mount" (dict "model" $.name "map" "claims" "name" $name "at" $claim.mountPath "paths" $paths) }}
+    {{- include "gpu-inference.check.mount" (dict "model" $.name "map" "claims" "name" $name "at" $claim.mountPath "whole" true "needed" "" "paths" $paths) }}
   {{- end }}
 {{- end }}
 {{- range $name, $volume := .spec.volumes }}

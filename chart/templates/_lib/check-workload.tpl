@@ -18,6 +18,20 @@ models.{{ .name }}.parallelism.tensor: is {{ int64 .spec.parallelism.tensor }}, 
 {{- end }}
 
 {{/*
+Services that give pods their names: a StatefulSet's is called <name>-pods, those of a LeaderWorkerSet's groups <name>-<number>.
+*/}}
+{{- define "gpu-inference.check.neighbours" -}}
+{{- if ne .spec.workload "Deployment" }}
+  {{- $taken := printf "^%s-(%s)$" .name (ternary "pods" "[0-9]+" (eq .spec.workload "StatefulSet")) }}
+  {{- range $other, $_ := .root.Values.models }}
+    {{- if regexMatch $taken $other }}
+models.{{ $other }}: the {{ $.spec.workload }} of {{ $.name }} has a Service of this name. Fix: rename one of the two.
+    {{- end }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/*
 A rollout must be one that the kind of workload can do.
 */}}
 {{- define "gpu-inference.check.rollout" -}}

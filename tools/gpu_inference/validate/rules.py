@@ -346,6 +346,7 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     _volumes,
     _hatches,
     workload_rules.group,
+    workload_rules.neighbours,
     workload_rules.rollout,
     workload_rules.claims,
 )

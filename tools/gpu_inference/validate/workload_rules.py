@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,16 @@ def group(model: Model) -> Iterator[Mistake]:
     if split["tensor"] != count:
         message = f"is {split['tensor']}, but accelerator.count, the GPUs of a pod of the group, is {count}"
         yield model.mistake("group", "parallelism.tensor", message, "make them equal")
+
+
+def neighbours(model: Model) -> Iterator[Mistake]:
+    """Services that give pods their names: a StatefulSet's is <name>-pods, those of a group's pods <name>-<number>."""
+    kind = model.spec["workload"]
+    suffixes = {"StatefulSet": "pods", "LeaderWorkerSet": "[0-9]+"}
+    for other in model.values["models"] if kind in suffixes else ():
+        if re.fullmatch(f"{model.name}-({suffixes[kind]})", other):
+            message = f"the {kind} of {model.name} has a Service of this name"
+            yield Mistake("name-taken", ("models", other), message, "rename one of the two")
 
 
 def rollout(model: Model) -> Iterator[Mistake]:

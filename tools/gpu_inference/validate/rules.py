@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gpu_inference.resolve import resolve_values
+from gpu_inference.validate import traffic
 from gpu_inference.validate.schema_errors import Mistake, mistakes, nearest, show
 from gpu_inference.values.presets import KINDS, Kind, load_presets, overlay
 from gpu_inference.values.tree import Path
@@ -51,10 +52,11 @@ def broken_rules(values: Mapping[str, Any]) -> Iterator[Mistake]:
     if presets:
         return
     release = resolve_values(values)
-    for name, spec in release["models"].items():
-        model = Model(name, spec, release["cloudPreset"], values)
+    models = [Model(name, spec, release["cloudPreset"], values) for name, spec in release["models"].items()]
+    for model in models:
         for rule in _RULES:
             yield from rule(model)
+    yield from traffic.routes(models)
 
 
 def _presets(values: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -306,6 +308,7 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     _tolerations,
     _scaling,
     _network,
+    *traffic.RULES,
     _arguments,
     _environment,
     _resources,

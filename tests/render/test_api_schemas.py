@@ -11,7 +11,13 @@ from support.render import load_yaml
 
 from gpu_inference.paths import CHART
 
-CUSTOM = {"PodMonitor": "monitoring.coreos.com/v1"}  # checked against its CRD on the cluster
+# Checked against its CRD on the cluster, and in test_gateway.py.
+CUSTOM = {
+    "PodMonitor": "monitoring.coreos.com/v1",
+    "HTTPRoute": "gateway.networking.k8s.io/v1",
+    "GRPCRoute": "gateway.networking.k8s.io/v1",
+    "InferencePool": "inference.networking.k8s.io/v1",
+}
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -1,7 +1,7 @@
 """Every case through Helm, both majors, and through `validate`: they agree, and a negative case fails for what it says.
 
-A negative case starts with one line `# expects: <path> <rule>` for each thing that is wrong with it. A warning case expects
-warnings only, and Helm renders it.
+A negative case starts with one line `# expects: <path> <rule>` for each thing that is wrong with it. A warning case
+expects warnings only, and Helm renders it.
 """
 
 from __future__ import annotations

@@ -10,35 +10,41 @@ models.{{ $.name }}.service.{{ $key }}: a {{ $service.type }} Service takes none
 models.{{ $.name }}.service.nodePorts.{{ $port }}: {{ $.spec.runtime }} has no port of this name. Fix: use {{ keys $.runtime.ports | sortAlpha | join ", " }}.
   {{- end }}
 {{- end }}
-{{- with .spec.networkPolicy }}
-  {{- if and .enabled (not .monitoringFrom) (or $.spec.autoscaling.enabled $.spec.monitoring.podMonitor.enabled) }}
-models.{{ $.name }}.networkPolicy.monitoringFrom: is empty, so that nothing can scrape the pods. Fix: name Prometheus, or turn autoscaling and the PodMonitor off.
+{{- end }}
+
+{{- define "gpu-inference.check.policy" -}}
+{{- if not .spec.networkPolicy.monitoringFrom }}
+  {{- if or .spec.autoscaling.enabled .spec.monitoring.podMonitor.enabled }}
+models.{{ .name }}.networkPolicy.monitoringFrom: is empty, so that nothing can scrape the pods. Fix: name Prometheus, or turn autoscaling and the PodMonitor off.
   {{- end }}
 {{- end }}
 {{- end }}
 
 {{/*
-gpu-inference.check.traffic: what comes in from outside. Host and path of all models are noted in the store.
+gpu-inference.check.traffic: of models with more to do with the network than a Service.
 */}}
 {{- define "gpu-inference.check.traffic" -}}
-{{- $ingress := .spec.ingress }}
-{{- if $ingress.enabled }}
-  {{- $path := printf "models.%s.ingress" .name }}
-  {{- if not (get $ingress "host") }}
-{{ $path }}.host: is not set. Fix: set it to the name that clients use.
-  {{- else }}
-    {{- include "gpu-inference.check.route" (dict "model" .name "store" .store "at" (print $path ".host") "host" $ingress.host "path" $ingress.path "via" $ingress.className) }}
-  {{- end }}
-  {{- with get $ingress "grpcHost" }}
-    {{- include "gpu-inference.check.grpc" (dict "m" $ "at" (print $path ".grpcHost")) }}
-    {{- include "gpu-inference.check.route" (dict "model" $.name "store" $.store "at" (print $path ".grpcHost") "host" . "path" "/" "via" $ingress.className) }}
-    {{- if not (get $ingress "tlsSecret") }}
-{{ $path }}.tlsSecret: is not set, and gRPC needs HTTP/2, which nginx speaks over TLS only. Fix: name the Secret with the certificate.
-    {{- end }}
-  {{- end }}
-  {{- include "gpu-inference.check.timeout" (dict "spec" .spec "via" $ingress "at" $path) }}
+{{- if .spec.networkPolicy.enabled }}{{ include "gpu-inference.check.policy" . }}{{ end }}
+{{- if .spec.ingress.enabled }}{{ include "gpu-inference.check.ingress" . }}{{ end }}
+{{- if .spec.gateway.enabled }}{{ include "gpu-inference.check.gateway" . }}{{ end }}
 {{- end }}
-{{- if .spec.gateway.enabled }}{{- include "gpu-inference.check.gateway" . }}{{- end }}
+
+{{- define "gpu-inference.check.ingress" -}}
+{{- $ingress := .spec.ingress }}
+{{- $path := printf "models.%s.ingress" .name }}
+{{- if not (get $ingress "host") }}
+{{ $path }}.host: is not set. Fix: set it to the name that clients use.
+{{- else }}
+  {{- include "gpu-inference.check.route" (dict "model" .name "store" .store "at" (print $path ".host") "host" $ingress.host "path" $ingress.path "via" $ingress.className) }}
+{{- end }}
+{{- with get $ingress "grpcHost" }}
+  {{- include "gpu-inference.check.grpc" (dict "m" $ "at" (print $path ".grpcHost")) }}
+  {{- include "gpu-inference.check.route" (dict "model" $.name "store" $.store "at" (print $path ".grpcHost") "host" . "path" "/" "via" $ingress.className) }}
+  {{- if not (get $ingress "tlsSecret") }}
+{{ $path }}.tlsSecret: is not set, and gRPC needs HTTP/2, which nginx speaks over TLS only. Fix: name the Secret with the certificate.
+  {{- end }}
+{{- end }}
+{{- include "gpu-inference.check.timeout" (dict "spec" .spec "via" $ingress "at" $path) }}
 {{- end }}
 
 {{- define "gpu-inference.check.gateway" -}}
@@ -59,6 +65,9 @@ gpu-inference.check.traffic: what comes in from outside. Host and path of all mo
 {{- include "gpu-inference.check.timeout" (dict "spec" .spec "via" $gateway "at" $path) }}
 {{- end }}
 
+{{/*
+gpu-inference.check.route: host and path of every route of a proxy are noted in the store. Takes {model, store, at, host, path, via}.
+*/}}
 {{- define "gpu-inference.check.route" -}}
 {{- $key := print .via " " .host .path }}
 {{- if not (hasKey .store "routes") }}{{- $_ := set .store "routes" dict }}{{ end }}

@@ -9,7 +9,7 @@ Takes {spec, via: ingress | gateway}.
 
 {{/*
 gpu-inference.traffic.annotations of an Ingress: ingress-nginx waits 60 s and takes 1 MiB without them, and its timeouts
-hold for gRPC too. Takes {spec, port}.
+hold for gRPC too (kubernetes/ingress-nginx#11258). Takes {spec, port}.
 */}}
 {{- define "gpu-inference.traffic.annotations" -}}
 {{- $ingress := .spec.ingress }}

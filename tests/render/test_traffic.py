@@ -101,6 +101,7 @@ def test_http_and_grpc_have_their_own_ingress():
     )
     by_port = {backend(o)["port"]["name"]: o for o in of_kind(objects, "Ingress")}
     assert set(by_port) == {"http", "grpc"}
+    assert by_port["http"]["metadata"]["name"] != by_port["grpc"]["metadata"]["name"]
     assert by_port["grpc"]["metadata"]["annotations"][f"{NGINX}backend-protocol"] == "GRPC"
     assert f"{NGINX}backend-protocol" not in by_port["http"]["metadata"]["annotations"]
     assert (backend(by_port["http"])["host"], backend(by_port["http"])["path"]) == ("a.b", "/v2")

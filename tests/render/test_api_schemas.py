@@ -12,8 +12,14 @@ from support.render import load_yaml
 
 from gpu_inference.paths import CHART
 
-# Checked against their CRDs on the cluster; the pods of these against Kubernetes' schema here.
-CUSTOM = {"PodMonitor": "monitoring.coreos.com/v1", "LeaderWorkerSet": "leaderworkerset.x-k8s.io/v1"}
+# Checked against their CRDs on the cluster, routes in test_traffic.py too; the pods of these against the schema here.
+CUSTOM = {
+    "PodMonitor": "monitoring.coreos.com/v1",
+    "LeaderWorkerSet": "leaderworkerset.x-k8s.io/v1",
+    "HTTPRoute": "gateway.networking.k8s.io/v1",
+    "GRPCRoute": "gateway.networking.k8s.io/v1",
+    "InferencePool": "inference.networking.k8s.io/v1",
+}
 
 
 @pytest.mark.parametrize("version", VERSIONS)

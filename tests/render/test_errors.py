@@ -88,6 +88,66 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "use letters",
     ),
     "port taken": (m(runtime="triton", service={"port": 8001}), "models.m.service.port: 8001 is the grpc", "another"),
+    "no load balancer": (
+        m(service={"loadBalancerSourceRanges": ["203.0.113.0/24"]}),
+        "models.m.service.loadBalancerSourceRanges: a ClusterIP Service takes none",
+        "set type to LoadBalancer, or",
+    ),
+    "port of nodes without a port": (
+        m(service={"type": "NodePort", "nodePorts": {"grpc": 30081}}),
+        "models.m.service.nodePorts.grpc: vllm has no port of this name",
+        "use http",
+    ),
+    "nobody may scrape": (
+        m(networkPolicy={"enabled": True, "monitoringFrom": []}, autoscaling={"enabled": True}),
+        "models.m.networkPolicy.monitoringFrom: is empty",
+        "name Prometheus",
+    ),
+    "no host": (m(ingress={"enabled": True}), "models.m.ingress.host: is not set", "name that clients use"),
+    "no gRPC": (
+        m(ingress={"enabled": True, "host": "a.b", "grpcHost": "b.b", "tlsSecret": "tls"}),
+        "models.m.ingress.grpcHost: vllm has no port called grpc",
+        "set runtimes.vllm.ports.grpc",
+    ),
+    "gRPC without TLS": (
+        m(runtime="triton", ingress={"enabled": True, "host": "a.b", "grpcHost": "b.b"}),
+        "models.m.ingress.tlsSecret: is not set, and gRPC needs HTTP/2",
+        "name the Secret",
+    ),
+    "one host for both": (
+        m(runtime="triton", ingress={"enabled": True, "host": "a.b", "grpcHost": "a.b", "tlsSecret": "tls"}),
+        "models.m.ingress.grpcHost: a.b/ leads to m already",
+        "another host or path",
+    ),
+    "requests cut off": (
+        m(ingress={"enabled": True, "host": "a.b", "timeoutSeconds": 60}),
+        "models.m.ingress.timeoutSeconds: 60 would cut off the longest requests",
+        "raise it",
+    ),
+    "no Gateway": (m(gateway={"enabled": True}), "models.m.gateway.parentRefs: is empty", "name the Gateway"),
+    "one route for two models": (
+        {"models": {name: model(gateway={"enabled": True, "parentRefs": [{"name": "g"}]}) for name in ("a", "b")}},
+        "models.b.gateway.hostnames: */ leads to a already",
+        "another host or path",
+    ),
+    "one host name for both routes": (
+        m(
+            runtime="triton",
+            gateway={"enabled": True, "parentRefs": [{"name": "g"}], "hostnames": ["a.b"], "grpcHostnames": ["a.b"]},
+        ),
+        "models.m.gateway.grpcHostnames: a.b/ leads to m already",
+        "another host or path",
+    ),
+    "gRPC route without gRPC": (
+        m(gateway={"enabled": True, "parentRefs": [{"name": "g"}], "grpcHostnames": ["a.b"]}),
+        "models.m.gateway.grpcHostnames: vllm has no port called grpc",
+        "remove it",
+    ),
+    "requests cut off by a Gateway": (
+        m(gateway={"enabled": True, "parentRefs": [{"name": "g"}], "timeoutSeconds": 5}),
+        "models.m.gateway.timeoutSeconds: 5 would cut off",
+        "remove it",
+    ),
     "no account": (m(serviceAccount={"create": False}), "models.m.serviceAccount.name: is not set", "existing"),
     "flag of the chart": (
         m(extraArgs=["--max-model-len=4096"]),

@@ -1,6 +1,7 @@
 """Every case through Helm, both majors, and through `validate`: they agree, and a negative case fails for what it says.
 
-A negative case starts with one line `# expects: <path> <rule>` for each thing that is wrong with it.
+A negative case starts with one line `# expects: <path> <rule>` for each thing that is wrong with it. A warning case
+expects warnings only, and Helm renders it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from gpu_inference.values.loader import load
 HERE = Path(__file__).parent
 POSITIVE = sorted((HERE / "positive").glob("*.yaml"))
 NEGATIVE = sorted((HERE / "negative").glob("*.yaml"))
+WARNING = sorted((HERE / "warning").glob("*.yaml"))
 EXPECTS = re.compile(r"^# expects: (\S+) (\S+)$", re.MULTILINE)
 
 
@@ -51,8 +53,20 @@ def test_negative(path):
         assert helm_refuses(path, major), major
 
 
+@pytest.mark.parametrize("path", WARNING, ids=lambda path: path.stem)
+def test_warning(path):
+    expected = set(EXPECTS.findall(path.read_text(encoding="utf-8")))
+    assert expected, "say what is expected"
+    assert findings(path) == expected
+    report = check([Subject([load(path)])])
+    assert {finding.severity for finding in report.findings} == {"warning"}
+    assert report.exit_code == 0
+    for major in MAJORS:
+        assert not helm_refuses(path, major), major
+
+
 def test_every_finding_has_a_place_and_a_fix():
-    for path in NEGATIVE:
+    for path in [*NEGATIVE, *WARNING]:
         for finding in check([Subject([load(path)])]).findings:
             assert finding.file == str(path), path.stem
             assert finding.fix, path.stem
@@ -65,7 +79,7 @@ def test_every_rule_has_a_case():
     code = "".join(path.read_text(encoding="utf-8") for path in Path(inspect.getfile(check)).parent.glob("*.py"))
     rules = set(re.findall(r'istake\(\s*"([a-z]+(?:-[a-z]+)*)"', code)) | {"incomplete-preset"}
     rules |= {f"unknown-{what}" for what in ("cloud", "runtime", "accelerator")}
-    provoked = {rule for path in NEGATIVE for _, rule in EXPECTS.findall(path.read_text(encoding="utf-8"))}
+    provoked = {rule for path in [*NEGATIVE, *WARNING] for _, rule in EXPECTS.findall(path.read_text(encoding="utf-8"))}
     assert len(rules) > 25
     assert rules - provoked == {"schema", "preset-reference"}
 

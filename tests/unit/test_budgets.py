@@ -150,7 +150,14 @@ def test_every_template_is_rendered(path):
     everything = [o for case in cases() for o in case.objects]
     switched_on = {
         "debug": {"resolvedSpecs": True},
-        "modelDefaults": {"monitoring": {"podMonitor": {"enabled": True}}},
+        "modelDefaults": {
+            "monitoring": {"podMonitor": {"enabled": True}},
+            "gateway": {"enabled": True, "endpointPicker": {"name": "picker", "port": 9002}},
+        },
+        "models": {
+            "llama": {"gateway": {"parentRefs": [{"name": "public"}]}},
+            "rerank": {"gateway": {"parentRefs": [{"name": "other"}], "grpcHostnames": ["rerank.example.com"]}},
+        },
     }
     everything += render(switched_on, layers=[VALUES / "prod.yaml"])
     assert kinds <= {o["kind"] for o in everything}

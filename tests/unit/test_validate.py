@@ -75,6 +75,20 @@ def test_words(write, run, entry, message, fix):
     assert found["line"] == "6"
 
 
+def test_a_warning_is_said_and_refuses_nothing(write, run):
+    code, out = run(write("v.yaml", MODEL + "    service: {type: LoadBalancer}\n"))
+    assert code == 0
+    assert finding(out)["message"] == "warning: a LoadBalancer Service lets everybody in"
+    assert out.endswith("ok: 1 values set, 1 warning\n")
+
+
+def test_an_error_beside_a_warning_counts(write, run):
+    code, out = run(write("v.yaml", MODEL + "    service: {type: NodePort}\n    replica: 2\n"))
+    assert code == 1 and "1 finding in 1 values set" in out
+    code, out = run(write("w.yaml", MODEL + "    service: {type: NodePort}\n    ingress: {enabled: true}\n"))
+    assert code == 1 and "3 findings in 1 values set" in out
+
+
 def test_unknown_presets_name_the_known_ones(write, run):
     out = run(write("v.yaml", "cloud: mars\n"))[1]
     assert finding(out)["fix"] == "use one of aks, eks, generic, gke, karpenter, or define it under clouds"

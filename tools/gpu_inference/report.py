@@ -40,8 +40,13 @@ class Report:
     checked: Sequence[str]
 
     @property
+    def errors(self) -> Sequence[Finding]:
+        """What Helm refuses too; the rest are warnings."""
+        return [finding for finding in self.findings if finding.severity == "error"]
+
+    @property
     def exit_code(self) -> int:
-        return 1 if self.findings else 0
+        return 1 if self.errors else 0
 
 
 class Reporter(ABC):
@@ -71,12 +76,17 @@ class TextReporter(Reporter):
     def _line(self, finding: Finding) -> str:
         place = self._paint(_BOLD, f"{finding.file}:{finding.line}:{finding.column}:")
         message = self._paint(_RED, finding.message)
+        if finding.severity != "error":
+            message = f"{finding.severity}: {finding.message}"
         fix = f" Fix: {finding.fix}." if finding.fix else ""
         return f"{place} {finding.path}: {message}.{fix}  {self._paint(_DIM, f'[{finding.rule}]')}"
 
     def _summary(self, report: Report) -> str:
         checked = _count(len(report.checked), "values set")
-        return f"{_count(len(report.findings), 'finding')} in {checked}" if report.findings else f"ok: {checked}"
+        if report.errors:
+            return f"{_count(len(report.findings), 'finding')} in {checked}"
+        warnings = f", {_count(len(report.findings), 'warning')}" if report.findings else ""
+        return f"ok: {checked}{warnings}"
 
     def _paint(self, style: str, text: str) -> str:
         return f"{style}{text}{_END}" if self.color else text

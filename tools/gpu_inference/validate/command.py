@@ -10,7 +10,8 @@ from gpu_inference.errors import UserError
 
 _EPILOG = """\
 Each FILE is judged alone over the chart's defaults. Files given with -f are layers of one release, merged as Helm
-merges them; a finding names the layer that set the value. Exit code: 0 fine, 1 findings, 2 wrong usage.
+merges them; a finding names the layer that set the value. Exit code: 0 fine or warnings only, 1 findings, 2
+wrong usage.
 """
 
 

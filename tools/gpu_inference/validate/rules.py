@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gpu_inference.resolve import resolve_values
-from gpu_inference.validate import workload_rules
+from gpu_inference.validate import traffic, workload_rules
 from gpu_inference.validate.schema_errors import Mistake, mistakes, nearest, show
 from gpu_inference.values.presets import KINDS, Kind, load_presets, overlay
 from gpu_inference.values.tree import Path
@@ -57,10 +57,11 @@ def broken_rules(values: Mapping[str, Any]) -> Iterator[Mistake]:
     if presets:
         return
     release = resolve_values(values)
-    for name, spec in release["models"].items():
-        model = Model(name, spec, release["cloudPreset"], values)
+    models = [Model(name, spec, release["cloudPreset"], values) for name, spec in release["models"].items()]
+    for model in models:
         for rule in _RULES:
             yield from rule(model)
+    yield from traffic.routes(models)
 
 
 def _presets(values: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -339,6 +340,7 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     _scaling,
     _network,
     _startup,
+    *traffic.RULES,
     _arguments,
     _labels,
     _environment,

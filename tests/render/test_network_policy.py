@@ -1,0 +1,121 @@
+"""NetworkPolicies: what is needed passes, all else is refused, judged by a small reading of the API's rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support.expected import over
+from support.matrix import RUNTIMES, minimal_model
+from support.objects import Object, is_hook, model_of, one
+from support.render import load_yaml, render
+
+from gpu_inference.paths import CHART
+
+HERE: dict[str, str] = {}
+MONITORING = {"kubernetes.io/metadata.name": "monitoring"}
+
+
+def model(runtime: str = "vllm", **changes: Any) -> dict[str, Any]:
+    changes = over({"networkPolicy": {"enabled": True}}, changes)
+    return {"models": {"m": over(minimal_model(runtime, "nvidia-l4"), changes)}}
+
+
+def policy(runtime: str = "vllm", **changes: Any) -> dict[str, Any]:
+    return one(render(model(runtime, **changes)), "NetworkPolicy", "m")["spec"]
+
+
+def selects(selector: dict[str, Any] | None, labels: dict[str, str]) -> bool:
+    return selector is None or selector.get("matchLabels", {}).items() <= labels.items()
+
+
+def is_peer(peer: dict[str, Any], pod: dict[str, str], namespace: dict[str, str] | None) -> bool:
+    """Whether a pod with these labels is meant; namespace is None for the policy's own."""
+    if "ipBlock" in peer:
+        return False
+    if "namespaceSelector" not in peer:
+        return namespace is None and selects(peer["podSelector"], pod)
+    return selects(peer["namespaceSelector"], namespace or HERE) and selects(peer.get("podSelector"), pod)
+
+
+def entered(spec: dict[str, Any], pod: dict[str, str], namespace: dict[str, str] | None = None) -> set[int]:
+    """Ports of the server that a pod may use."""
+    reached: set[int] = set()
+    for rule in spec["ingress"]:
+        assert rule["from"] and rule["ports"], "an empty list would let everybody in"
+        if any(is_peer(peer, pod, namespace) for peer in rule["from"]):
+            reached |= {p["port"] for p in rule["ports"]}
+    return reached
+
+
+def left(spec: dict[str, Any]) -> dict[tuple[str, int], list[Object] | None]:
+    """(protocol, port) the server may reach -> the peers, None for all."""
+    return {(p["protocol"], p["port"]): rule.get("to") for rule in spec["egress"] for p in rule["ports"]}
+
+
+def test_it_selects_the_servers_pods_in_both_directions(case, models):
+    for each in models:
+        if each.spec["networkPolicy"]["enabled"]:
+            spec = one(each.objects, "NetworkPolicy", each.name)["spec"]
+            assert spec["podSelector"] == each.deployment["spec"]["selector"]
+            assert sorted(spec["policyTypes"]) == ["Egress", "Ingress"]
+
+
+def test_the_namespace_may_ask_and_others_may_not():
+    for runtime in RUNTIMES:
+        numbers = load_yaml(CHART / f"runtimes/{runtime}.yaml")["ports"]
+        asked = {number for name, number in numbers.items() if name in ("http", "grpc")}
+        spec = policy(runtime)
+        assert entered(spec, {"app": "client"}) == asked
+        assert entered(spec, {"app": "client"}, {"kubernetes.io/metadata.name": "other"}) == set()
+
+
+def test_monitoring_reaches_the_metrics_only():
+    for runtime in RUNTIMES:
+        preset = load_yaml(CHART / f"runtimes/{runtime}.yaml")
+        port = preset["ports"][preset["metrics"]["port"]]
+        assert entered(policy(runtime), {"app": "prometheus"}, MONITORING) == {port}
+        nobody = policy(runtime, networkPolicy={"monitoringFrom": []})
+        assert entered(nobody, {"app": "prometheus"}, MONITORING) == set()
+
+
+def test_other_ports_of_a_runtime_stay_closed():
+    """Management ports of servers have let strangers load code."""
+    preset = {"triton": {"ports": {"management": 8081}}}
+    spec = one(render({"runtimes": preset, **model("triton")}), "NetworkPolicy", "m")["spec"]
+    assert 8081 not in entered(spec, {"app": "client"}) | entered(spec, {}, MONITORING)
+
+
+def test_named_peers_replace_the_namespace():
+    edge = {"kubernetes.io/metadata.name": "ingress-nginx"}
+    spec = policy(networkPolicy={"ingressFrom": [{"namespaceSelector": {"matchLabels": edge}}]})
+    assert entered(spec, {"app": "nginx"}, edge) == {8000}
+    assert entered(spec, {"app": "client"}) == set()
+
+
+def test_the_releases_tests_may_ask_whoever_else_may():
+    strangers = {"ingressFrom": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]}
+    objects = render(model(networkPolicy=strangers))
+    (pod,) = [o for o in objects if o["kind"] == "Pod" and is_hook(o) and model_of(o) == "m"]
+    spec = one(objects, "NetworkPolicy", "m")["spec"]
+    assert entered(spec, pod["metadata"]["labels"]) == {8000}
+    assert not selects(spec["podSelector"], pod["metadata"]["labels"]), "it would not get out"
+    assert entered(policy(networkPolicy=strangers, test={"enabled": False}), pod["metadata"]["labels"]) == set()
+
+
+def test_a_model_on_a_volume_reaches_nothing_but_dns():
+    assert left(policy()) == {("UDP", 53): None, ("TCP", 53): None}
+
+
+def test_a_model_of_a_hub_reaches_the_internet_and_no_private_network():
+    reached = left(policy(model={"source": "hf://org/name"}))
+    assert set(reached) == {("UDP", 53), ("TCP", 53), ("TCP", 443)}
+    blocks = {peer["ipBlock"]["cidr"]: peer["ipBlock"]["except"] for peer in reached["TCP", 443]}
+    assert set(blocks) == {"0.0.0.0/0", "::/0"}
+    assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"} <= set(blocks["0.0.0.0/0"])
+
+
+def test_more_can_be_reached():
+    proxy = {"to": [{"ipBlock": {"cidr": "10.0.0.0/24"}}], "ports": [{"port": 3128, "protocol": "TCP"}]}
+    spec = policy(networkPolicy={"egressTo": [proxy]})
+    assert proxy in spec["egress"]
+    assert left(spec)["TCP", 3128] == proxy["to"]

@@ -118,3 +118,8 @@ def test_notes_warn_of_a_drain_longer_than_the_clouds_notice():
     values = {"cloud": "gke", **model(capacity="spot", drain={"preStopSeconds": 5, "requestSeconds": 60})}
     text = notes(as_layer(values))
     assert "WARNING: spot pods get 15 s on gke, and m needs 75 s to drain" in text
+
+
+def test_notes_warn_of_a_runtime_at_its_end():
+    values = {**model(), "runtimes": {"vllm": {"status": "maintenance", "notice": "Its end is near; use another."}}}
+    assert "\n  WARNING: m: Its end is near; use another.\n" in notes(as_layer(values))

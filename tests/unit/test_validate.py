@@ -93,6 +93,9 @@ def test_unknown_presets_are_named_beside_other_mistakes(write, run):
     ("preset", "place"),
     [
         ("env: {LIMIT: {from: drain.longest}}", "env.LIMIT.from"),
+        ("env: {PORT: {from: ports.grpc}}", "env.PORT.from"),
+        ("args: [{flag: --n, from: model.nam}]", "args[0].from"),
+        ("files: {a.conf: 'dtype={model.dtype}'}", 'files["a.conf"]'),
         ("metrics: {inFlight: {selector: {model: model.name}}}", "metrics.inFlight.selector.model"),
     ],
 )
@@ -191,6 +194,17 @@ def test_when_there_is_colour(monkeypatch, choice, terminal, no_color, expected)
     out.isatty = lambda: terminal
     assert use_color(choice, out) is expected
     assert use_color("never", out) is False
+
+
+def test_a_runtime_at_its_end_is_a_warning_and_no_error(write, run):
+    notice = "runtimes: {vllm: {status: unmaintained, notice: It has ended; use another.}}\n"
+    code, out = run(write("v.yaml", MODEL + notice))
+    found = finding(out)
+    assert (code, found["rule"], found["path"], found["line"]) == (0, "runtime-status", "$.models.a.runtime", "3")
+    assert (found["message"], found["fix"]) == ("warning: vllm is unmaintained", "It has ended; use another")
+    assert out.endswith("ok: 1 values set, 1 warning\n")
+    code, out = run(write("v.yaml", MODEL + "    capacity: spot\n" + notice))
+    assert (code, out.splitlines()[-1]) == (1, "2 findings in 1 values set")
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
-_RED, _BOLD, _DIM, _END = "\033[31m", "\033[1m", "\033[2m", "\033[0m"
+_RED, _YELLOW, _BOLD, _DIM, _END = "\033[31m", "\033[33m", "\033[1m", "\033[2m", "\033[0m"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -40,8 +40,13 @@ class Report:
     checked: Sequence[str]
 
     @property
+    def errors(self) -> Sequence[Finding]:
+        """Findings that are more than a warning."""
+        return [finding for finding in self.findings if finding.severity == "error"]
+
+    @property
     def exit_code(self) -> int:
-        return 1 if self.findings else 0
+        return 1 if self.errors else 0
 
 
 class Reporter(ABC):
@@ -70,13 +75,16 @@ class TextReporter(Reporter):
 
     def _line(self, finding: Finding) -> str:
         place = self._paint(_BOLD, f"{finding.file}:{finding.line}:{finding.column}:")
-        message = self._paint(_RED, finding.message)
+        warns = finding.severity == "warning"
+        message = self._paint(_YELLOW, f"warning: {finding.message}") if warns else self._paint(_RED, finding.message)
         fix = f" Fix: {finding.fix}." if finding.fix else ""
         return f"{place} {finding.path}: {message}.{fix}  {self._paint(_DIM, f'[{finding.rule}]')}"
 
     def _summary(self, report: Report) -> str:
         checked = _count(len(report.checked), "values set")
-        return f"{_count(len(report.findings), 'finding')} in {checked}" if report.findings else f"ok: {checked}"
+        if report.errors:
+            return f"{_count(len(report.findings), 'finding')} in {checked}"
+        return f"ok: {checked}" + (f", {_count(len(report.findings), 'warning')}" if report.findings else "")
 
     def _paint(self, style: str, text: str) -> str:
         return f"{style}{text}{_END}" if self.color else text

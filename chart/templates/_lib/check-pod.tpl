@@ -49,7 +49,7 @@ models.{{ .name }}.resources.cpu.limits: {{ toJson $cpu.limits }} is less than w
 {{- end }}
 
 {{- define "gpu-inference.check.volumes" -}}
-{{- $paths := dict "/dev/shm" "shm" "/cache" "cache" "/models" "model" }}
+{{- $paths := dict "/dev/shm" "shm" "/cache" "cache" "/models" "model" "/etc/gpu-inference" "files" }}
 {{- range $name, $dir := .spec.writable }}
   {{- include "gpu-inference.check.mount" (dict "model" $.name "map" "writable" "name" $name "at" $dir.path "paths" $paths) }}
 {{- end }}

@@ -18,16 +18,20 @@ name: server
           {{- with .runtime.command }}
           command: {{ toJson . }}
           {{- end }}
+          {{- with include "gpu-inference.args.list" . }}
           args:
-            {{- template "gpu-inference.args.list" . }}
+            {{- . }}
+          {{- end }}
+          {{- with include "gpu-inference.env.list" . }}
           env:
-            {{- template "gpu-inference.env.list" . }}
+            {{- . }}
+          {{- end }}
           ports:
             {{- range $name, $port := .runtime.ports }}
             - {name: {{ $name }}, containerPort: {{ int64 $port }}, protocol: TCP}
             {{- end }}
           {{- template "gpu-inference.probes.all" . }}
-          {{- with int64 .spec.drain.preStopSeconds }}
+          {{- with .spec.drain.sleepSeconds }}
           lifecycle:
             preStop:
               sleep: {seconds: {{ . }}}

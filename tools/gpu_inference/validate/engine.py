@@ -59,4 +59,5 @@ def _of_problem(problem: Problem) -> Finding:
 def _of_mistake(mistake: Mistake, tree: Tree) -> Finding:
     place = tree.find(mistake.path)
     at = place.key_at if mistake.about_key and place.key_at else place.at
-    return Finding(at.file, at.line, at.column, mistake.rule, format_path(mistake.path), mistake.message, mistake.fix)
+    path = format_path(mistake.path)
+    return Finding(at.file, at.line, at.column, mistake.rule, path, mistake.message, mistake.fix, mistake.severity)

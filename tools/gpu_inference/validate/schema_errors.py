@@ -20,13 +20,14 @@ from gpu_inference.values.tree import Path
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One violation of the schema. `about_key`: the key is wrong, not its value."""
+    """One violation of the schema. `about_key`: the key is wrong, not its value; `severity` as in a finding."""
 
     rule: str
     path: Path
     message: str
     fix: str
     about_key: bool = False
+    severity: str = "error"
 
 
 def mistakes(values: Any, entry: str | None = None) -> Iterator[Mistake]:

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import yaml
 from support.expected import over
+from support.matrix import RUNTIMES, scenario
 from support.objects import Object, env_of, of_kind, one, server
 from support.render import RELEASE, render, render_error, scratch_dir
+from support.views import Model, models
 
 from gpu_inference.paths import CHART
 from gpu_inference.validate.schema_errors import mistakes
@@ -23,6 +25,11 @@ PRESET = {
     "description": "Mine",
     "sources": [{"what": "everything", "at": "made up"}],
 }
+
+
+def shown(name: str) -> dict[str, Model]:
+    """The models of a values file."""
+    return {model.name: model for model in models(scenario(name))}
 
 
 def objects(preset: dict[str, Any] | None = None, *, major: int = 4, **model: Any) -> list[Object]:
@@ -129,3 +136,55 @@ def test_a_file_of_a_runtime_at_its_end_says_so():
     quiet = {key: value for key, value in PRESET.items() if key != "notice"}
     assert list(mistakes(quiet, "runtimeFile"))
     assert list(mistakes({**quiet, "status": "active"}, "runtimeFile")) == []
+
+
+# What values/runtimes*.yaml show.
+
+
+def test_every_runtime_is_shown_once_and_those_at_their_end_apart():
+    files = {name: [m.spec["runtime"] for m in shown(name).values()] for name in ("runtimes", "runtimes-legacy")}
+    assert sorted([*files["runtimes"], *files["runtimes-legacy"]]) == RUNTIMES
+    ended = [m.spec["runtime"] for name in files for m in shown(name).values() if m.runtime["status"] != "active"]
+    assert ended == files["runtimes-legacy"]
+
+
+def test_sizes_of_a_container():
+    """One GPU, 4 to 8 CPUs, 32 to 48 GiB with shared memory in it."""
+    resources = shown("runtimes")["chat"].server["resources"]
+    for what, cpu, memory in (("requests", "4", "32Gi"), ("limits", "8", "48Gi")):
+        assert (resources[what]["cpu"], resources[what]["memory"]) == (cpu, memory)
+        assert resources[what]["nvidia.com/gpu"] == 1
+
+
+def test_three_ports_on_pod_and_service():
+    model = shown("runtimes")["rerank"]
+    ports = {"http": 8000, "grpc": 8001, "metrics": 8002}
+    assert {p["name"]: p["containerPort"] for p in model.server["ports"]} == ports
+    assert {p["name"]: p["port"] for p in model.service["spec"]["ports"]} == ports
+    assert {p["targetPort"] for p in model.service["spec"]["ports"]} == set(ports)
+    assert "--model-repository=/models/rerank" in model.server["args"]
+
+
+def test_mixed_precision_is_the_servers_arguments():
+    args = shown("runtimes")["chat"].server["args"]
+    assert args[args.index("--dtype") + 1] == "bfloat16"
+    assert args[args.index("--kv-cache-dtype") + 1] == "fp8"
+
+
+def test_a_server_of_ones_own_is_told_port_and_path():
+    model = shown("runtimes")["embed"]
+    assert {n: model.env[n]["value"] for n in ("PORT", "MODEL_PATH")} == {
+        "PORT": "8000",
+        "MODEL_PATH": "/models/bge-m3",
+    }
+    assert model.server["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_names_in_config_files_and_arguments_are_the_same():
+    """A file that an argument names is mounted."""
+    for case in ("runtimes", "runtimes-legacy"):
+        for model in shown(case).values():
+            named = {
+                a.rsplit("/etc/gpu-inference/")[1] for a in model.server.get("args", []) if "/etc/gpu-inference/" in a
+            }
+            assert named == set(model.runtime.get("files", {})), model.name

@@ -26,7 +26,7 @@ def status(model: Model) -> Iterator[Mistake]:
     """Not wrong, but worth knowing: the project behind the runtime is at its end."""
     runtime, name = model.runtime, model.spec["runtime"]
     if "notice" in runtime:
-        message, fix = f"{name} is {runtime.get('status', 'on its way out')}", runtime["notice"].rstrip(".")
+        message, fix = f"the status of {name} is {runtime.get('status', 'unknown')}", runtime["notice"].rstrip(".")
         yield Mistake("runtime-status", ("models", model.name, "runtime"), message, fix, severity="warning")
 
 

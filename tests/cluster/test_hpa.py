@@ -29,6 +29,9 @@ IN_FLIGHT = {r: load_yaml(CHART / f"runtimes/{r}.yaml").get("metrics", {}).get("
 SCALABLE = [runtime for runtime, metric in IN_FLIGHT.items() if metric]
 INSTANT = [runtime for runtime in SCALABLE if "rate(" not in IN_FLIGHT[runtime]["query"]]  # the others look back
 
+# Of the others each is followed up and down; of the instant ones, whose numbers are compared, one.
+FOLLOWED = [*sorted(set(SCALABLE) - set(INSTANT)), "vllm"]
+
 
 def values(runtime: str, patience: int = 0) -> dict[str, Any]:
     """One model, autoscaled from 2 to 8, that reacts within seconds; downwards after `patience` seconds."""
@@ -92,11 +95,17 @@ def conditions(provider: Provider, namespace: str) -> dict[str, str]:
 
 
 def test_every_scalable_runtime_is_tested():
-    assert set(SCALABLE) == set(EXPOSITION)
+    assert set(SCALABLE) == set(EXPOSITION) == {*INSTANT, *FOLLOWED}
+    for runtime, metric in IN_FLIGHT.items():
+        if metric:  # what is exported is what the rule asks for
+            lines = EXPOSITION[runtime](7.0, 9.0, "served").splitlines()
+            names = [line.split("{")[0].split(" ")[0] for line in lines if not line.startswith("#")]
+            assert metric["series"] in names
+            assert all(name in metric["query"] for name in names)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("runtime", SCALABLE)
+@pytest.mark.parametrize("runtime", FOLLOWED)
 def test_replicas_go_up_and_come_back(provider: Provider, namespace: str, install: Any, runtime: str) -> None:
     exporter = install(values(runtime))
     deployment = f"{RELEASE}-{MODEL}"

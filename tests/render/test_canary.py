@@ -67,14 +67,15 @@ def test_services_do_not_reach_test_pods(case, models):
 
 
 def test_the_script_is_mounted(case, models):
-    (script,) = of_kind(case.objects, "ConfigMap", hooks=True)
+    (script,) = [found for found in of_kind(case.objects, "ConfigMap", hooks=True) if is_hook(found)]
     assert script["data"]["canary.py"].strip() == (CHART / "files/canary.py").read_text().strip()
     for model in models:
         pod = canary_pod(model)
         (container,) = containers(pod)
         assert container["command"] == ["python3", "/canary/canary.py"]
         assert {"name": "canary", "configMap": {"name": script["metadata"]["name"]}} in pod["spec"]["volumes"]
-        assert container["image"] == model.server["image"], "another image would have to be pulled"
+        wanted = model.spec["test"].get("image", model.server["image"])
+        assert container["image"] == wanted, "another image would have to be pulled"
 
 
 # The script.

@@ -61,6 +61,27 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "models.m.parallelism: tensor 2 x pipeline 1 = 2, but accelerator.count is 4",
         "make the product equal",
     ),
+    "no version": (
+        {"runtimes": {"own": without(VLLM, "defaults", "runtimeVersion")}, **m(runtime="own")},
+        "models.m.runtimeVersion: is not set",
+        "runtimes.own.defaults.runtimeVersion",
+    ),
+    "layers of a runtime that cannot": (
+        {
+            "runtimes": {"own": {**VLLM, "args": [{"flag": "--shards", "from": "parallelism.tensor"}]}},
+            **m(runtime="own", accelerator={"count": 2}, parallelism={"pipeline": 2}),
+        },
+        "models.m.parallelism.pipeline: own cannot be told",
+        "set it to 1, and tensor to 2",
+    ),
+    "no metric yet": (
+        {
+            "runtimes": {"vllm": {"metrics": {"since": "0.20.0"}}},
+            **m(runtimeVersion="0.19.3", autoscaling={"enabled": True}),
+        },
+        "models.m.autoscaling.enabled: vllm 0.19.3 has no metric",
+        "use 0.20.0 or newer",
+    ),
     "GPU the cloud has not": (
         {"cloud": "karpenter", **m(accelerator={"type": "amd-mi300x"})},
         "models.m.nodeSelector: on karpenter nothing is known that marks nodes with amd-mi300x",
@@ -174,6 +195,11 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     "mount twice": (
         m(volumes={"x": {"mount": {"mountPath": "/dev/shm"}, "source": {"emptyDir": {}}}}),
         "models.m.volumes.x: /dev/shm is where shm is mounted",
+        "another path",
+    ),
+    "mount of the runtime's files": (
+        m(volumes={"x": {"mount": {"mountPath": "/etc/gpu-inference"}, "source": {"emptyDir": {}}}}),
+        "models.m.volumes.x: /etc/gpu-inference is where files is mounted",
         "another path",
     ),
     "writable twice": (m(writable={"x": {"path": "/tmp", "sizeLimit": "1Gi"}}), "/tmp is where", "another path"),

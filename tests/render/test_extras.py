@@ -106,7 +106,9 @@ def test_notes_tell_the_next_three_commands(name):
         assert f"  {one_model.name}: " in text
     first = min(models(case), key=lambda found: found.name)
     assert f"{first.kind.lower()}/{RELEASE}-{first.name}\n" in text
-    assert "WARNING" not in text, "a shipped values file should give no reason to warn"
+    notices = [f"{m.name}: {m.runtime['notice']}" for m in models(case) if "notice" in m.runtime]
+    warnings = [line.split("WARNING: ")[1] for line in text.splitlines() if "WARNING" in line]
+    assert sorted(warnings) == sorted(notices), "a shipped values file should give no other reason to warn"
     assert "<no value>" not in text
 
 
@@ -120,3 +122,8 @@ def test_notes_warn_of_a_drain_longer_than_the_clouds_notice():
     values = {"cloud": "gke", **model(capacity="spot", drain={"preStopSeconds": 5, "requestSeconds": 60})}
     text = notes(as_layer(values))
     assert "WARNING: spot pods get 15 s on gke, and m needs 75 s to drain" in text
+
+
+def test_notes_warn_of_a_runtime_at_its_end():
+    values = {**model(), "runtimes": {"vllm": {"status": "maintenance", "notice": "Its end is near; use another."}}}
+    assert "\n  WARNING: m: Its end is near; use another.\n" in notes(as_layer(values))

@@ -20,7 +20,7 @@ def deployment(model: dict[str, Any], *, major: int, runtime: str = "vllm", **to
 
 
 def args(model: dict[str, Any], *, major: int, **kwargs: Any) -> list[str]:
-    return server(deployment(model, major=major, **kwargs))["args"]
+    return server(deployment(model, major=major, **kwargs)).get("args", [])
 
 
 def env(model: dict[str, Any], *, major: int, **kwargs: Any) -> dict[str, Any]:
@@ -251,7 +251,10 @@ def test_label_and_annotation_text_stays_text(major, text):
 def test_what_is_unset_leaves_no_trace(major):
     """`get` on a missing key gives "": an unset field must not become `--flag=` or `--flag ""`."""
     for runtime in RUNTIMES:
-        got = args({}, major=major, runtime=runtime)
+        got = [
+            *args({}, major=major, runtime=runtime),
+            *(e["value"] for e in env({}, major=major, runtime=runtime).values() if "value" in e),
+        ]
         assert "" not in got
         assert not [a for a in got if a.endswith("=")]
         assert "--quantization" not in got

@@ -129,32 +129,36 @@ def _argument(entry: dict, model) -> list[str]:
         return []
     if "from" not in entry:
         value = entry["value"]
-    elif entry["from"] == "model.reference":
-        value = reference(model.spec["model"]["source"])
+    elif entry["from"] in ("model.reference", "model.path", "model.repository"):
+        value = reference(model.spec["model"]["source"], entry["from"])
     elif entry["from"].startswith("ports."):
         value = path(model.runtime, entry["from"])
     else:
         value = path(model.spec, entry["from"])
     if value in (None, "", False):
         return []
+    if value is True:
+        return [entry["flag"]]
     if "flag" not in entry:
         return [str(value)]
     return [f"{entry['flag']}{entry['joiner']}{value}"] if "joiner" in entry else [entry["flag"], str(value)]
 
 
-def reference(source: str) -> str:
-    """What the server is told: the name on the hub, or the folder the claim is mounted at."""
+def reference(source: str, asked: str = "model.reference") -> str | None:
+    """What the server is told: the name on the hub, or the folder the claim is mounted at; or only one of them."""
     scheme, rest = source.split("://")
+    if scheme == "image" or asked == {"hf": "model.path", "pvc": "model.repository"}[scheme]:
+        return None
     return rest if scheme == "hf" else "/".join(["/models", *rest.split("/")[1:]])
 
 
 def test_arguments_are_the_presets(models):
     for model in models:
         wanted = [word for entry in model.runtime["args"] for word in _argument(entry, model)]
-        assert model.server["command"] == model.runtime["command"]
+        assert model.server.get("command", []) == model.runtime["command"]
         if model.kind == "LeaderWorkerSet":
             wanted += [word for entry in model.runtime["multiNode"]["args"] for word in _argument(entry, model)]
-        assert model.server["args"] == [*wanted, *model.spec["extraArgs"]], model.name
+        assert model.server.get("args", []) == [*wanted, *model.spec["extraArgs"]], model.name
 
 
 def test_environment(models):
@@ -166,6 +170,16 @@ def test_environment(models):
             else:
                 assert model.env[key]["valueFrom"] == wanted, f"{model.name} {key}"
         assert "NVIDIA_VISIBLE_DEVICES" not in model.env, "bypasses the device plugin's allocation"
+
+
+def test_derived_environment(models):
+    """What a preset makes of the model's values, unless the model or the preset says something else."""
+    for model in models:
+        said = kept(model.spec["env"])
+        for key, entry in model.runtime.get("env", {}).items():
+            wanted = _argument({"flag": "-", **entry}, model)[1:]
+            if key not in said and entry["from"] != "startup.budgetSeconds":
+                assert [model.env[key]["value"]] == wanted if wanted else key not in model.env, f"{model.name} {key}"
 
 
 def test_token_comes_from_the_secret(models):

@@ -5,6 +5,7 @@ It serves the API server's proxy URLs that Prometheus is told to scrape: /api/v1
 
 from __future__ import annotations
 
+import functools
 import re
 import threading
 import time
@@ -12,26 +13,38 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from gpu_inference.values.presets import load_presets
+
 _URL = re.compile(r"/api/v1/namespaces/[^/]+/pods/(?P<pod>[^:/]+):\w+/proxy/")
 _GONE_SECONDS = 3.0  # a pod that was not scraped for so long has ended
 
 
-def _vllm(in_flight: float, _: float, model: str) -> str:
-    labels = f'{{model_name="{model}",engine="0"}}'
-    running = min(in_flight, 4.0)
-    return (
-        f"# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running{labels} {running}\n"
-        f"# TYPE vllm:num_requests_waiting gauge\nvllm:num_requests_waiting{labels} {in_flight - running}\n"
+def _exposition(metrics: dict[str, Any], in_flight: float, seconds: float, model: str) -> str:
+    """What a preset's query reads: counters of time, or gauges that share the requests, the first at most 4 of them."""
+    label = metrics.get("labels", {}).get("model")
+    labels = f'{{{label}="{model}"}}' if label else ""
+    query = metrics["inFlight"]["query"]
+    if counters := re.findall(r"rate\(([\w:]+)\{", query):
+        per_second = float(query.rpartition("/ ")[2])
+        return "".join(f"# TYPE {name} counter\n{name}{labels} {seconds * per_second:.0f}\n" for name in counters)
+    gauges = re.findall(r"sum\(([\w:]+)\{", query)
+    running = min(in_flight, 4.0) if gauges[1:] else in_flight
+    values = [running, in_flight - running, *(0.0 for _ in gauges)]
+    return "".join(
+        f"# TYPE {name} gauge\n{name}{labels} {value}\n" for name, value in zip(gauges, values, strict=False)
     )
 
 
-def _triton(_: float, seconds: float, model: str) -> str:
-    name = "nv_inference_request_duration_us"
-    return f'# TYPE {name} counter\n{name}{{model="{model}",version="1"}} {seconds * 1e6:.0f}\n'
+def _metrics() -> dict[str, dict[str, Any]]:
+    """Runtime -> its metrics, where they tell the requests in flight."""
+    metrics = {name: preset["metrics"] for name, preset in load_presets("runtimes").items()}
+    return {name: said for name, said in metrics.items() if "inFlight" in said}
 
 
 # Runtime -> its exposition for (requests in flight, request seconds completed so far, model).
-EXPOSITION: dict[str, Callable[[float, float, str], str]] = {"vllm": _vllm, "triton": _triton}
+EXPOSITION: dict[str, Callable[[float, float, str], str]] = {
+    name: functools.partial(_exposition, said) for name, said in _metrics().items()
+}
 
 
 class FakeExporter:

@@ -139,7 +139,9 @@ def test_every_source_file_is_used():
 def test_adapter_rules_are_the_presets():
     rules = yaml.safe_load((ROOT / "ci" / "prometheus-adapter" / "values.yaml").read_text())["rules"]["external"]
     presets = load_presets("runtimes").values()
-    wanted = {preset["metrics"]["inFlight"]["name"]: preset["metrics"]["inFlight"]["query"] for preset in presets}
+    signals = [preset["metrics"]["inFlight"] for preset in presets if "inFlight" in preset["metrics"]]
+    wanted = {signal["name"]: signal["query"] for signal in signals}
+    assert len(wanted) == len(signals), "two runtimes' signals of one name"
     assert {rule["name"]["as"]: rule["metricsQuery"] for rule in rules} == wanted
     for rule in rules:
         assert "<<.LabelMatchers>>" in rule["metricsQuery"]

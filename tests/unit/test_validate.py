@@ -7,6 +7,7 @@ import json
 import re
 
 import pytest
+from support.expected import specs
 from support.matrix import SCENARIOS, scenario
 
 from gpu_inference.cli import main
@@ -107,6 +108,9 @@ def test_unknown_presets_are_named_beside_other_mistakes(write, run):
     ("preset", "place"),
     [
         ("env: {LIMIT: {from: drain.longest}}", "env.LIMIT.from"),
+        ("env: {PORT: {from: ports.grpc}}", "env.PORT.from"),
+        ("args: [{flag: --n, from: model.nam}]", "args[0].from"),
+        ("files: {a.conf: 'dtype={model.dtype}'}", 'files["a.conf"]'),
         ("metrics: {inFlight: {selector: {model: model.name}}}", "metrics.inFlight.selector.model"),
     ],
 )
@@ -207,12 +211,34 @@ def test_when_there_is_colour(monkeypatch, choice, terminal, no_color, expected)
     assert use_color("never", out) is False
 
 
+def test_a_runtime_at_its_end_is_a_warning_and_no_error(write, run):
+    notice = "runtimes: {vllm: {status: unmaintained, notice: It has ended; use another.}}\n"
+    code, out = run(write("v.yaml", MODEL + notice))
+    found = finding(out)
+    assert (code, found["rule"], found["path"], found["line"]) == (0, "runtime-status", "$.models.a.runtime", "3")
+    assert (found["message"], found["fix"]) == (
+        "warning: the status of vllm is unmaintained",
+        "It has ended; use another",
+    )
+    assert out.endswith("ok: 1 values set, 1 warning\n")
+    code, out = run(write("v.yaml", MODEL + "    capacity: spot\n" + notice))
+    assert (code, out.splitlines()[-1]) == (1, "2 findings in 1 values set")
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_the_projects_own_values(run, name):
     layers = scenario(name).layers
-    assert run(*(word for layer in layers for word in ("-f", str(layer)))) == (0, "ok: 1 values set\n")
+    code, out = run(*(word for layer in layers for word in ("-f", str(layer))))
+    at_their_end = [m for m, spec in specs(scenario(name)).items() if "notice" in spec["_runtime"]]
+    *warnings, summary = out.splitlines()
+    assert sorted(f"$.models.{m}.runtime" for m in at_their_end) == sorted(line.split(": ")[1] for line in warnings)
+    more = f", {len(warnings)} warnings" if warnings else ""
+    assert (code, summary) == (0, f"ok: 1 values set{more}")
 
 
 def test_the_projects_own_values_at_once(run):
     files = sorted(map(str, VALUES.glob("*.yaml")))
-    assert run(*files) == (0, f"ok: {len(files)} values sets\n")
+    code, out = run("-q", *files)
+    assert code == 0
+    assert all("[runtime-status]" in line for line in out.splitlines())
+    assert re.fullmatch(rf"ok: {len(files)} values sets(, \d+ warnings?)?", run(*files)[1].splitlines()[-1])

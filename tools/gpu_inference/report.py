@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
-_RED, _BOLD, _DIM, _END = "\033[31m", "\033[1m", "\033[2m", "\033[0m"
+_RED, _YELLOW, _BOLD, _DIM, _END = "\033[31m", "\033[33m", "\033[1m", "\033[2m", "\033[0m"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -75,9 +75,8 @@ class TextReporter(Reporter):
 
     def _line(self, finding: Finding) -> str:
         place = self._paint(_BOLD, f"{finding.file}:{finding.line}:{finding.column}:")
-        message = self._paint(_RED, finding.message)
-        if finding.severity != "error":
-            message = f"{finding.severity}: {finding.message}"
+        warns = finding.severity == "warning"
+        message = self._paint(_YELLOW, f"warning: {finding.message}") if warns else self._paint(_RED, finding.message)
         fix = f" Fix: {finding.fix}." if finding.fix else ""
         return f"{place} {finding.path}: {message}.{fix}  {self._paint(_DIM, f'[{finding.rule}]')}"
 
@@ -85,8 +84,7 @@ class TextReporter(Reporter):
         checked = _count(len(report.checked), "values set")
         if report.errors:
             return f"{_count(len(report.findings), 'finding')} in {checked}"
-        warnings = f", {_count(len(report.findings), 'warning')}" if report.findings else ""
-        return f"ok: {checked}{warnings}"
+        return f"ok: {checked}" + (f", {_count(len(report.findings), 'warning')}" if report.findings else "")
 
     def _paint(self, style: str, text: str) -> str:
         return f"{style}{text}{_END}" if self.color else text

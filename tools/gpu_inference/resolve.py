@@ -106,19 +106,26 @@ def _derive(spec: Spec, name: str, runtime: Spec) -> None:
     spec["ports"] = runtime["ports"]
     model, startup, drain = spec["model"], spec["startup"], spec["drain"]
     model["servedName"] = model.get("servedName") or name
-    model["reference"] = _reference(model["source"])
+    model["path"], model["repository"] = _path(model["source"]), _repository(model["source"])
+    model["reference"] = model["path"] or model["repository"]
     probe = spec["probes"]["startup"]
     failures = probe.get("failureThreshold")
     startup["budgetSeconds"] = failures * probe["periodSeconds"] if failures is not None else 2 * startup["loadSeconds"]
-    drain["graceSeconds"] = drain["preStopSeconds"] + drain["requestSeconds"] + runtime["lifecycle"]["teardownSeconds"]
+    lifecycle, whole = runtime["lifecycle"], drain["preStopSeconds"] + drain["requestSeconds"]
+    # A server that drops its work on SIGTERM gets it only when the longest request is over.
+    drain["sleepSeconds"] = whole if lifecycle["sigterm"] == "abort" else drain["preStopSeconds"]
+    drain["graceSeconds"] = whole + lifecycle["teardownSeconds"]
 
 
-def _reference(source: str) -> str:
-    """What the server is told to load: the repository of hf://, the mounted path of pvc://."""
+def _path(source: str) -> str:
+    """Where the model lies in the container; empty when it is not mounted there."""
     scheme, _, rest = source.partition("://")
-    if scheme == "hf":
-        return rest
     return f"/models/{rest.partition('/')[2]}".removesuffix("/") if scheme == "pvc" else ""
+
+
+def _repository(source: str) -> str:
+    """What the server itself downloads; empty when it does not."""
+    return source.removeprefix("hf://") if source.startswith("hf://") else ""
 
 
 def _pick(what: str, name: str, known: Mapping[str, Spec], path: str) -> Spec:

@@ -32,6 +32,9 @@ models.{{ .name }}.image.repository: is not set. Fix: set it, or runtimes.{{ .sp
 {{- if not (or $image.tag $image.digest) }}
 models.{{ .name }}.image.tag: is not set. Fix: set it, or runtimes.{{ .spec.runtime }}.defaults.image.tag for all its models.
 {{- end }}
+{{- if and .runtime.dated (not .spec.runtimeVersion) }}
+models.{{ .name }}.runtimeVersion: is not set, and what {{ .spec.runtime }} is told depends on it. Fix: set it, or runtimes.{{ .spec.runtime }}.defaults.runtimeVersion.
+{{- end }}
 {{- end }}
 
 {{- define "gpu-inference.check.startup" -}}
@@ -75,8 +78,11 @@ runtimes.{{ $runtime }}.{{ $place }}: {{ $from }} of model {{ $.name }} is not s
 {{- $count := int64 .spec.accelerator.count }}
 {{- $p := .spec.parallelism }}
 {{- $shards := mul (int64 $p.tensor) (int64 $p.pipeline) }}
-{{- if and .runtime.parallel (ne $shards $count) (ne .spec.workload "LeaderWorkerSet") }}
+{{- if eq .spec.workload "LeaderWorkerSet" }}{{- /* its pods hold the layers */}}
+{{- else if and .runtime.parallel (ne $shards $count) }}
 models.{{ .name }}.parallelism: tensor {{ int64 $p.tensor }} x pipeline {{ int64 $p.pipeline }} = {{ $shards }}, but accelerator.count is {{ $count }}. Fix: make the product equal to the count.
+{{- else if and (not .runtime.pipelined) (gt (int64 $p.pipeline) 1) }}
+models.{{ .name }}.parallelism.pipeline: {{ .spec.runtime }} cannot be told to split a model by layers. Fix: set it to 1{{ if .runtime.parallel }}, and tensor to {{ $count }}{{ end }}.
 {{- end }}
 {{- end }}
 
@@ -111,6 +117,11 @@ models.{{ $.name }}.pod.tolerations: one has no key, so it covers every taint, a
   {{- if not .runtime.metrics.inFlight }}
 {{ $path }}.enabled: {{ .spec.runtime }} has no metric of requests in flight. Fix: set it to false, or runtimes.{{ .spec.runtime }}.metrics.inFlight.
   {{- else }}
+    {{- with .runtime.metrics.since }}
+      {{- if and $.spec.runtimeVersion (semverCompare (printf "<%s-0" .) $.spec.runtimeVersion) }}
+{{ $path }}.enabled: {{ $.spec.runtime }} {{ $.spec.runtimeVersion }} has no metric of requests in flight. Fix: use {{ . }} or newer, or set it to false.
+      {{- end }}
+    {{- end }}
     {{- range $label, $from := .runtime.metrics.inFlight.selector }}
       {{- $value := include "gpu-inference.args.at" (dict "spec" $.spec "path" $from) }}
       {{- if or (gt (len $value) 63) (not (regexMatch "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$" $value)) }}

@@ -18,14 +18,18 @@ name: server
           {{- with .runtime.command }}
           command: {{ toJson . }}
           {{- end }}
+          {{- with include "gpu-inference.args.list" . }}
           args:
-            {{- template "gpu-inference.args.list" . }}
+            {{- . }}
+          {{- end }}
+          {{- with include "gpu-inference.env.list" . }}
           env:
-            {{- template "gpu-inference.env.list" . }}
-          {{- $stay := int64 .spec.drain.preStopSeconds }}
+            {{- . }}
+          {{- end }}
+          {{- $stay := int64 .spec.drain.sleepSeconds }}
           {{- if .worker }}
           {{- /* It holds a part of the model, and stays until its leader has answered what is in flight. */}}
-          {{- $stay = add $stay (int64 .spec.drain.requestSeconds) }}
+          {{- $stay = add .spec.drain.preStopSeconds .spec.drain.requestSeconds }}
           {{- else }}
           ports:
             {{- range $name, $port := .runtime.ports }}

@@ -4,6 +4,7 @@ gpu-inference.env.list renders the environment: what the chart knows, then the s
 {{- define "gpu-inference.env.list" }}
 {{- $s := .spec }}
 {{- $env := dict }}
+{{- $empty := list (toJson "") "false" }}
 {{- if hasPrefix "hf://" $s.model.source }}
   {{- $_ := set $env "HF_HOME" "/cache/huggingface" }}
 {{- end }}
@@ -11,7 +12,13 @@ gpu-inference.env.list renders the environment: what the chart knows, then the s
   {{- $_ := set $env "HF_TOKEN" (dict "secretKeyRef" .) }}
 {{- end }}
 {{- range $name, $from := .runtime.env }}
-  {{- $_ := set $env $name (get (index $s $from.section) $from.field) }}
+  {{- /* Left out as arguments are: unset, empty, false, or of another version. */}}
+  {{- $value := get (index $s $from.section) $from.field }}
+  {{- if not (has (toJson $value) $empty) }}
+    {{- if or (not $from.bounded) (include "gpu-inference.args.applies" (dict "arg" $from "version" $s.runtimeVersion)) }}
+      {{- $_ := set $env $name $value }}
+    {{- end }}
+  {{- end }}
 {{- end }}
 {{- range $name, $value := $s.env }}{{- $_ := set $env $name $value }}{{ end }}
 {{- range $name, $value := $env }}

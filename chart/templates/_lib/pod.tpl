@@ -71,6 +71,10 @@ gpu-inference.pod.annotations: what the tools and Prometheus read, then podAnnot
         prometheus.io/port: {{ index .runtime.ports .runtime.metrics.port | int64 | toString | toJson }}
         prometheus.io/path: {{ .runtime.metrics.path }}
         {{- end }}
+        {{- if .files }}
+        {{- /* Read at start: a change has to replace the pods. */}}
+        gpu-inference.io/files: {{ sha256sum .files }}
+        {{- end }}
         {{- range $name, $value := .spec.podAnnotations }}
         {{ $name }}: {{ toJson $value }}
         {{- end }}

@@ -47,22 +47,26 @@ gpu-inference.presets.missing lists what templates read of a preset and a user's
 
 {{/*
 gpu-inference.presets.paths splits each `from`, "section.field", once, so that no model has to, and notes whether the server
-is told to shard the model (.parallel).
+is told to shard the model (.parallel) and to do so by layers (.pipelined), and whether any of it depends on its version
+(.dated).
 */}}
 {{- define "gpu-inference.presets.paths" -}}
 {{- $preset := . }}
-{{- $_ := set $preset "parallel" false }}
+{{- range list "parallel" "pipelined" "dated" }}{{- $_ := set $preset . false }}{{ end }}
 {{- $entries := list }}
+{{- with .metrics }}{{- if hasKey . "since" }}{{- $_ := set $preset "dated" true }}{{ end }}{{ end }}
 {{- range .args }}{{ $entries = append $entries . }}{{ end }}
 {{- range .env }}{{ $entries = append $entries . }}{{ end }}
 {{- with .multiNode }}{{ $entries = concat $entries .args .workerArgs }}{{ end }}
 {{- range $entries }}
   {{- $_ := set . "bounded" (or (hasKey . "since") (hasKey . "until")) }}
+  {{- if .bounded }}{{- $_ := set $preset "dated" true }}{{ end }}
   {{- if hasKey . "from" }}
     {{- $path := splitList "." .from }}
     {{- $_ := set . "section" (first $path) }}
     {{- $_ := set . "field" (last $path) }}
     {{- if eq .from "parallelism.tensor" }}{{- $_ := set $preset "parallel" true }}{{ end }}
+    {{- if eq .from "parallelism.pipeline" }}{{- $_ := set $preset "pipelined" true }}{{ end }}
   {{- end }}
 {{- end }}
 {{- end }}

@@ -1,10 +1,15 @@
 {{/*
-gpu-inference.source.reference is what the server is told to load, for a model.source; empty when its scheme is unknown.
+gpu-inference.source.repository is what the server itself downloads, for a model.source; empty when it does not.
 */}}
-{{- define "gpu-inference.source.reference" -}}
-{{- if hasPrefix "hf://" . }}
-  {{- trimPrefix "hf://" . }}
-{{- else if hasPrefix "pvc://" . }}
+{{- define "gpu-inference.source.repository" -}}
+{{- if hasPrefix "hf://" . }}{{ trimPrefix "hf://" . }}{{ end }}
+{{- end }}
+
+{{/*
+gpu-inference.source.path is where the model lies in the container; empty when it is not mounted there.
+*/}}
+{{- define "gpu-inference.source.path" -}}
+{{- if hasPrefix "pvc://" . }}
   {{- $claim := include "gpu-inference.source.claim" . }}
   {{- print "/models" (trimPrefix (print "pvc://" $claim) .) | trimSuffix "/" }}
 {{- end }}

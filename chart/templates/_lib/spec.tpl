@@ -34,6 +34,7 @@ gpu-inference.resolve.model sets .spec and the texts that every object of the mo
 {{- include "gpu-inference.spec.derive" . }}
 {{- include "gpu-inference.workload.kind" . }}
 {{- include "gpu-inference.resources.sizes" . }}
+{{- if .runtime.files }}{{- $_ := set . "files" (include "gpu-inference.files.data" .) }}{{ end }}
 {{- $_ := set . "fullname" (printf "%s-%s" (include "gpu-inference.labels.fullname" .root) .name) }}
 {{- $_ := set . "selector" (include "gpu-inference.labels.selector" .) }}
 {{- $_ := set . "metadata" (include "gpu-inference.labels.metadata" .) }}
@@ -41,21 +42,26 @@ gpu-inference.resolve.model sets .spec and the texts that every object of the mo
 {{- end }}
 
 {{/*
-gpu-inference.spec.derive adds what follows from the rest of a spec: name, ports, model.reference, model.servedName,
-startup.budgetSeconds and drain.graceSeconds.
+gpu-inference.spec.derive adds what follows from the rest of a spec: name, ports, model.path, model.repository and
+model.reference (whichever of the two there is), model.servedName, startup.budgetSeconds, drain.sleepSeconds and
+drain.graceSeconds. A server that drops its work on SIGTERM gets it only when the longest request is over.
 */}}
 {{- define "gpu-inference.spec.derive" -}}
 {{- $s := .spec }}
 {{- $_ := set $s "name" .name }}
 {{- $_ := set $s "ports" .runtime.ports }}
 {{- if not (get $s.model "servedName") }}{{- $_ := set $s.model "servedName" .name }}{{- end }}
-{{- $_ := set $s.model "reference" (include "gpu-inference.source.reference" $s.model.source) }}
+{{- $_ := set $s.model "path" (include "gpu-inference.source.path" $s.model.source) }}
+{{- $_ := set $s.model "repository" (include "gpu-inference.source.repository" $s.model.source) }}
+{{- $_ := set $s.model "reference" (print $s.model.path $s.model.repository) }}
 {{- $startup := $s.probes.startup }}
 {{- $budget := mul 2 (int64 $s.startup.loadSeconds) }}
 {{- if hasKey $startup "failureThreshold" }}
   {{- $budget = mul (int64 $startup.failureThreshold) (int64 $startup.periodSeconds) }}
 {{- end }}
 {{- $_ := set $s.startup "budgetSeconds" $budget }}
-{{- $grace := add (int64 $s.drain.preStopSeconds) (int64 $s.drain.requestSeconds) (int64 .runtime.lifecycle.teardownSeconds) }}
-{{- $_ := set $s.drain "graceSeconds" $grace }}
+{{- $sleep := int64 $s.drain.preStopSeconds }}
+{{- $whole := add $sleep (int64 $s.drain.requestSeconds) }}
+{{- $_ := set $s.drain "sleepSeconds" (ternary $whole $sleep (eq .runtime.lifecycle.sigterm "abort")) }}
+{{- $_ := set $s.drain "graceSeconds" (add $whole (int64 .runtime.lifecycle.teardownSeconds)) }}
 {{- end }}

@@ -13,6 +13,10 @@ gpu-inference.volumes.pod: the volumes of a pod. Everything the chart adds is an
         - name: cache
           emptyDir: {sizeLimit: {{ include "gpu-inference.quantity.memory" .sizes.cache }}}
 {{- end }}
+{{- if .files }}
+        - name: files
+          configMap: {name: {{ .fullname }}-files}
+{{- end }}
 {{- with include "gpu-inference.source.claim" $s.model.source }}
         - name: model
           persistentVolumeClaim: {claimName: {{ . }}, readOnly: true}
@@ -51,6 +55,9 @@ gpu-inference.volumes.container: the same volumes, mounted.
 {{- end }}
 {{- if and (hasPrefix "hf://" $s.model.source) (not (hasKey $s.claims "cache")) }}
             - {name: cache, mountPath: /cache}
+{{- end }}
+{{- if .files }}
+            - {name: files, mountPath: /etc/gpu-inference, readOnly: true}
 {{- end }}
 {{- if hasPrefix "pvc://" $s.model.source }}
             - {name: model, mountPath: /models, readOnly: true}

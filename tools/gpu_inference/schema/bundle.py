@@ -90,6 +90,16 @@ def defaults(schema: dict[str, Any]) -> Any:
 
 
 def render() -> str:
-    """The text of chart/values.schema.json: one definition or property a line would be unreadable, one space of
-    indent is not."""
-    return json.dumps(bundle(), indent=1, ensure_ascii=False) + "\n"
+    """The text of chart/values.schema.json: what fits on a line stands on one."""
+    return _text(bundle()) + "\n"
+
+
+def _text(value: Any, indent: str = "") -> str:
+    flat = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, dict | list) or len(indent) + len(flat) <= 120:
+        return flat
+    inner = indent + " "
+    if isinstance(value, list):
+        return "[\n" + ",\n".join(inner + _text(item, inner) for item in value) + f"\n{indent}]"
+    entries = (f"{inner}{json.dumps(key)}: {_text(item, inner)}" for key, item in value.items())
+    return "{\n" + ",\n".join(entries) + f"\n{indent}}}"

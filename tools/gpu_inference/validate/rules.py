@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gpu_inference.resolve import resolve_values
-from gpu_inference.validate import traffic, workload_rules
+from gpu_inference.validate import runtime_rules, traffic, workload_rules
 from gpu_inference.validate.schema_errors import Mistake, mistakes, nearest, show
 from gpu_inference.values.presets import KINDS, Kind, load_presets, overlay
 from gpu_inference.values.tree import Path
@@ -19,7 +19,7 @@ from gpu_inference.values.tree import Path
 # Where a model names a preset.
 _NAMES: Mapping[Path, Kind] = {("runtime",): "runtimes", ("accelerator", "type"): "accelerators"}
 # Names and paths of the volumes the chart itself mounts.
-_CHART_MOUNTS = {"/dev/shm": "shm", "/cache": "cache", "/models": "model"}
+_CHART_MOUNTS = {"/dev/shm": "shm", "/cache": "cache", "/models": "model", "/etc/gpu-inference": "files"}
 _GPU_VARIABLES = ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
 _REPLACED_LISTS = {"args": "extraArgs", "env": "env", "ports": "runtimes.<name>.ports", "volumeMounts": "volumes"}
 # What Services, PodDisruptionBudgets and Deployments select by.
@@ -44,6 +44,13 @@ class Model:
     @property
     def runtime(self) -> Mapping[str, Any]:
         return self.spec["runtimePreset"]
+
+    def at(self, path: str) -> Any:
+        """What lies at a dotted path of the spec; None where nothing does."""
+        value: Any = self.spec
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
 
     def mistake(self, rule: str, path: str, message: str, fix: str) -> Mistake:
         """A mistake at a dotted path of the model."""
@@ -145,38 +152,6 @@ def _image(model: Model) -> Iterator[Mistake]:
             )
 
 
-def _version(model: Model) -> Iterator[Mistake]:
-    dated = [argument for argument in model.runtime["args"] if {"since", "until"} & argument.keys()]
-    if dated and not model.spec.get("runtimeVersion"):
-        flag = dated[0].get("flag", "an argument")
-        message = f"is not set, and whether the server knows {flag} depends on it"
-        fix = f"set it, or runtimes.{model.spec['runtime']}.defaults.runtimeVersion"
-        yield model.mistake("runtime-version", "runtimeVersion", message, fix)
-
-
-def _references(model: Model) -> Iterator[Mistake]:
-    """What a preset takes from the model's values must be there; only arguments may be left out."""
-    name, runtime = model.spec["runtime"], model.runtime
-    taken: dict[Path, str] = {("env", key, "from"): entry["from"] for key, entry in runtime.get("env", {}).items()}
-    selector = runtime["metrics"].get("inFlight", {}).get("selector", {})
-    taken |= {("metrics", "inFlight", "selector", label): path for label, path in selector.items()}
-    for place, path in taken.items():
-        if _at(model.spec, path) is None:
-            message = f"{path} of model {model.name} is not set"
-            yield Mistake("preset-reference", ("runtimes", name, *place), message, "name a key that every model has")
-
-
-def _gpus(model: Model) -> Iterator[Mistake]:
-    count, split = model.spec["accelerator"]["count"], model.spec["parallelism"]
-    product = split["tensor"] * split["pipeline"]
-    splits = any(argument.get("from") == "parallelism.tensor" for argument in model.runtime["args"])
-    if splits and product != count and model.spec["workload"] != "LeaderWorkerSet":
-        message = (
-            f"tensor {split['tensor']} x pipeline {split['pipeline']} = {product}, but accelerator.count is {count}"
-        )
-        yield model.mistake("parallelism", "parallelism", message, "make the product equal to the count")
-
-
 def _nodes(model: Model) -> Iterator[Mistake]:
     cloud, capacity, accelerator = model.values["cloud"], model.spec["capacity"], model.spec["acceleratorPreset"]
     label = model.cloud["productLabels"].get(accelerator["resource"])
@@ -217,7 +192,7 @@ def _scaling(model: Model) -> Iterator[Mistake]:
         yield model.mistake("scaling-signal", "autoscaling.enabled", message, fix)
         return
     for path in signal.get("selector", {}).values():
-        value = str(_at(model.spec, path))
+        value = str(model.at(path))
         if not re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", value):
             message = f"{show(value)} selects the metric and so has to be a valid label value"
             yield model.mistake("label-value", path, message, 'use letters, digits, "-", "_" and ".", at most 63')
@@ -278,7 +253,7 @@ def _resources(model: Model) -> Iterator[Mistake]:
         ("resources.cpu.limits", cpu["limits"] < cpu["requests"]),
     ):
         if below:
-            limit, request = _at(model.spec, path), _at(model.spec, path.replace("limits", "requests"))
+            limit, request = model.at(path), model.at(path.replace("limits", "requests"))
             yield model.mistake("limits", path, f"{limit} is less than what is requested, {request}", "raise it")
     gpu = model.spec["acceleratorPreset"]["resource"]
     for what, amounts in model.spec["container"].get("resources", {}).items():
@@ -329,12 +304,10 @@ def _hatches(model: Model) -> Iterator[Mistake]:
 
 
 _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
+    *runtime_rules.RULES,
     _name,
     _source,
     _image,
-    _version,
-    _references,
-    _gpus,
     _nodes,
     _tolerations,
     _scaling,
@@ -352,14 +325,6 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     workload_rules.rollout,
     workload_rules.claims,
 )
-
-
-def _at(spec: Mapping[str, Any], path: str) -> Any:
-    """What lies at a dotted path; None where nothing does."""
-    value: Any = spec
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
 
 
 def _mib(size: str) -> float:

@@ -20,7 +20,7 @@ from gpu_inference.values.tree import Path
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One violation of the schema. `about_key`: the key is wrong, not its value. A "warning" Helm renders."""
+    """One violation of the schema. `about_key`: the key is wrong, not its value; `severity` as in a finding."""
 
     rule: str
     path: Path

@@ -147,9 +147,14 @@ def _assert_served(cluster: Provider, namespace: str, name: str, spec: dict[str,
     assert len(pods) == wanted
     for pod in pods:
         _assert_right_node(get(cluster, "node", pod["spec"]["nodeName"]), spec)
-    slices = items(cluster, "endpointslices", "-n", namespace, "-l", selector)
-    ready = {a for s in slices for e in s["endpoints"] or [] if e["conditions"]["ready"] for a in e["addresses"]}
-    assert ready == {pod["status"]["podIP"] for pod in pods}
+
+    def ready() -> set[str]:
+        slices = items(cluster, "endpointslices", "-n", namespace, "-l", selector)
+        return {a for s in slices for e in s["endpoints"] or [] if e["conditions"]["ready"] for a in e["addresses"]}
+
+    # The endpoints follow the pods a moment later.
+    addresses = {pod["status"]["podIP"] for pod in pods}
+    wait_for(lambda: ready() == addresses, 30, f"the endpoints {sorted(addresses)} of {name}")
 
 
 def _assert_disks_stay(cluster: Provider, namespace: str, models: dict[str, Any], before: set[str]) -> None:

@@ -56,8 +56,24 @@ def test_it_selects_the_servers_pods_in_both_directions(case, models):
     for each in models:
         if each.spec["networkPolicy"]["enabled"]:
             spec = one(each.objects, "NetworkPolicy", each.name)["spec"]
-            assert spec["podSelector"] == each.deployment["spec"]["selector"]
+            assert spec["podSelector"] == each.workload["spec"]["selector"]
             assert sorted(spec["policyTypes"]) == ["Egress", "Ingress"]
+
+
+def test_the_pods_of_a_group_may_talk_to_each_other():
+    group = {"workload": "LeaderWorkerSet", "parallelism": {"tensor": 1, "pipeline": 2}}
+    objects = render(model(**group))
+    spec = one(objects, "NetworkPolicy", "m")["spec"]
+    template = one(objects, "LeaderWorkerSet", "m")["spec"]["leaderWorkerTemplate"]
+    own = {"podSelector": spec["podSelector"]}
+    assert {"from": [own]} in spec["ingress"]
+    assert {"to": [own]} in spec["egress"]
+    (either,) = spec["podSelector"]["matchExpressions"]
+    assert either["key"] == "app.kubernetes.io/component"
+    for member in ("leaderTemplate", "workerTemplate"):
+        labels = template[member]["metadata"]["labels"]
+        assert spec["podSelector"]["matchLabels"].items() <= labels.items()
+        assert labels[either["key"]] in either["values"]
 
 
 def test_the_namespace_may_ask_and_others_may_not():

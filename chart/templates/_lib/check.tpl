@@ -52,13 +52,6 @@ gpu-inference.check.preset: what a runtime preset takes from its models must be 
 {{- define "gpu-inference.check.preset" -}}
 {{- if .runtime.own }}
 {{- $runtime := .spec.runtime }}
-{{- if not .spec.runtimeVersion }}
-  {{- range .runtime.args }}
-    {{- if .bounded }}
-models.{{ $.name }}.runtimeVersion: is not set, and {{ .flag }} depends on it. Fix: set it, or runtimes.{{ $runtime }}.defaults.runtimeVersion for all its models.
-    {{- end }}
-  {{- end }}
-{{- end }}
 {{- $taken := dict }}
 {{- range $name, $entry := .runtime.env }}{{ $_ := set $taken (printf "env.%s.from" $name) $entry.from }}{{ end }}
 {{- range $label, $from := dig "metrics" "inFlight" "selector" dict .runtime }}

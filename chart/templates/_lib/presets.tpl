@@ -57,6 +57,11 @@ is told to shard the model (.parallel) and to do so by layers (.pipelined), and 
 {{- with .metrics }}{{- if hasKey . "since" }}{{- $_ := set $preset "dated" true }}{{ end }}{{ end }}
 {{- range .args }}{{ $entries = append $entries . }}{{ end }}
 {{- range .env }}{{ $entries = append $entries . }}{{ end }}
+{{- range $entries }}
+  {{- if eq (toString .from) "parallelism.tensor" }}{{- $_ := set $preset "parallel" true }}{{ end }}
+  {{- if eq (toString .from) "parallelism.pipeline" }}{{- $_ := set $preset "pipelined" true }}{{ end }}
+{{- end }}
+{{- /* What only a group of pods is told does not tell a single one. */}}
 {{- with .multiNode }}{{ $entries = concat $entries .args .workerArgs }}{{ end }}
 {{- range $entries }}
   {{- $_ := set . "bounded" (or (hasKey . "since") (hasKey . "until")) }}
@@ -65,8 +70,6 @@ is told to shard the model (.parallel) and to do so by layers (.pipelined), and 
     {{- $path := splitList "." .from }}
     {{- $_ := set . "section" (first $path) }}
     {{- $_ := set . "field" (last $path) }}
-    {{- if eq .from "parallelism.tensor" }}{{- $_ := set $preset "parallel" true }}{{ end }}
-    {{- if eq .from "parallelism.pipeline" }}{{- $_ := set $preset "pipelined" true }}{{ end }}
   {{- end }}
 {{- end }}
 {{- end }}

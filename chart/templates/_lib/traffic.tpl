@@ -21,3 +21,19 @@ hold for gRPC too (kubernetes/ingress-nginx#11258). Takes {spec, port}.
 {{- range $key, $value := $nginx }}{{- $_ := set $annotations (print "nginx.ingress.kubernetes.io/" $key) $value }}{{ end }}
 {{- toYaml (mustMergeOverwrite $annotations $ingress.annotations) }}
 {{- end }}
+
+{{/*
+gpu-inference.traffic.pods selects the pods of a model: those that serve and, of a group, those that hold a part of the model.
+*/}}
+{{- define "gpu-inference.traffic.pods" -}}
+{{- if eq .spec.workload "LeaderWorkerSet" -}}
+matchLabels:
+  app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
+  gpu-inference.io/model: {{ .name }}
+matchExpressions:
+  - {key: app.kubernetes.io/component, operator: In, values: [server, worker]}
+{{- else -}}
+matchLabels:
+  {{- .selector | nindent 2 }}
+{{- end }}
+{{- end }}

@@ -36,8 +36,10 @@ def test_pod_monitor(runtime):
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
 
 
-def test_scrape_annotations_can_be_left_out():
-    objects = render(model(monitoring={"annotations": False}))
+@pytest.mark.parametrize("monitoring", [{"annotations": False}, {"podMonitor": {"enabled": True}}])
+def test_scrape_annotations_can_be_left_out(monitoring):
+    """A pod scraped twice would count its load twice."""
+    objects = render(model(monitoring=monitoring))
     annotations = one(objects, "Deployment", "m")["spec"]["template"]["metadata"]["annotations"]
     assert [a for a in annotations if a.startswith("prometheus.io/")] == []
 

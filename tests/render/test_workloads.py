@@ -189,8 +189,9 @@ def test_only_the_leader_answers():
         selector = one(found, kind, "m")["spec"]["selector"]
         assert selects(selector, leader["labels"]), kind
         assert not selects(selector, worker["labels"]), kind
-    assert "prometheus.io/scrape" in leader["annotations"]
-    assert "prometheus.io/scrape" not in worker["annotations"]
+    leader, worker = (pod["metadata"]["annotations"] for pod in members(group(replicas=2)))
+    assert "prometheus.io/scrape" in leader
+    assert "prometheus.io/scrape" not in worker
     answering, silent = (pod["spec"]["containers"][0] for pod in members(found))
     own = {"ports", "startupProbe", "readinessProbe", "livenessProbe"}
     assert own <= answering.keys() and not own & silent.keys()

@@ -110,7 +110,10 @@ def _derive(spec: Spec, name: str, runtime: Spec) -> None:
     model["reference"] = model["path"] or model["repository"]
     probe = spec["probes"]["startup"]
     failures = probe.get("failureThreshold")
-    startup["budgetSeconds"] = failures * probe["periodSeconds"] if failures is not None else 2 * startup["loadSeconds"]
+    # A leader's clock runs while its workers still wait for their nodes.
+    waiting = startup["provisionSeconds"] if spec["workload"] == "LeaderWorkerSet" else 0
+    budget = 2 * startup["loadSeconds"] + waiting
+    startup["budgetSeconds"] = budget if failures is None else failures * probe["periodSeconds"]
     lifecycle, whole = runtime["lifecycle"], drain["preStopSeconds"] + drain["requestSeconds"]
     # A server that drops its work on SIGTERM gets it only when the longest request is over.
     drain["sleepSeconds"] = whole if lifecycle["sigterm"] == "abort" else drain["preStopSeconds"]

@@ -66,7 +66,8 @@ gpu-inference.pod.annotations: what the tools and Prometheus read, then podAnnot
 {{- define "gpu-inference.pod.annotations" }}
         gpu-inference.io/runtime: {{ .spec.runtime }}
         gpu-inference.io/load-seconds: {{ int64 .spec.startup.loadSeconds | toString | toJson }}
-        {{- if and .spec.monitoring.annotations (not .worker) }}
+        {{- /* Scraped twice, the load would count twice. */}}
+        {{- if and .spec.monitoring.annotations (not .spec.monitoring.podMonitor.enabled) (not .worker) }}
         prometheus.io/scrape: "true"
         prometheus.io/port: {{ index .runtime.ports .runtime.metrics.port | int64 | toString | toJson }}
         prometheus.io/path: {{ .runtime.metrics.path }}

@@ -56,6 +56,10 @@ drain.graceSeconds. A server that drops its work on SIGTERM gets it only when th
 {{- $_ := set $s.model "reference" (print $s.model.path $s.model.repository) }}
 {{- $startup := $s.probes.startup }}
 {{- $budget := mul 2 (int64 $s.startup.loadSeconds) }}
+{{- if eq $s.workload "LeaderWorkerSet" }}
+  {{- /* A leader's clock runs while its workers still wait for their nodes. */}}
+  {{- $budget = add $budget (int64 $s.startup.provisionSeconds) }}
+{{- end }}
 {{- if hasKey $startup "failureThreshold" }}
   {{- $budget = mul (int64 $startup.failureThreshold) (int64 $startup.periodSeconds) }}
 {{- end }}

@@ -6,7 +6,7 @@ One function a rule set, as in chart/templates/_lib/check*.tpl; a test sends eve
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,10 +47,7 @@ class Model:
 
     def at(self, path: str) -> Any:
         """What lies at a dotted path of the spec; None where nothing does."""
-        value: Any = self.spec
-        for key in path.split("."):
-            value = value.get(key) if isinstance(value, dict) else None
-        return value
+        return _lookup(self.spec, path.split("."))
 
     def mistake(self, rule: str, path: str, message: str, fix: str) -> Mistake:
         """A mistake at a dotted path of the model."""
@@ -103,7 +100,7 @@ def _named(values: Mapping[str, Any]) -> Iterator[tuple[Kind, Any, Path]]:
                     break
 
 
-def _lookup(value: Any, keys: Path) -> Any:
+def _lookup(value: Any, keys: Sequence[str | int]) -> Any:
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value

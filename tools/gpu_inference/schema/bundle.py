@@ -90,16 +90,11 @@ def defaults(schema: dict[str, Any]) -> Any:
 
 
 def render() -> str:
-    """The text of chart/values.schema.json: what fits on a line stands on one."""
-    return _text(bundle()) + "\n"
+    """The text of chart/values.schema.json: a line for each definition, to be read in differences, not in itself."""
+    bundled = bundle()
+    definitions = ",\n".join(f"{_compact(name)}:{_compact(value)}" for name, value in bundled.pop("$defs").items())
+    return _compact(bundled)[:-1] + ',\n"$defs":{\n' + definitions + "\n}}\n"
 
 
-def _text(value: Any, indent: str = "") -> str:
-    flat = json.dumps(value, ensure_ascii=False)
-    if not isinstance(value, dict | list) or len(indent) + len(flat) <= 120:
-        return flat
-    inner = indent + " "
-    if isinstance(value, list):
-        return "[\n" + ",\n".join(inner + _text(item, inner) for item in value) + f"\n{indent}]"
-    entries = (f"{inner}{json.dumps(key)}: {_text(item, inner)}" for key, item in value.items())
-    return "{\n" + ",\n".join(entries) + f"\n{indent}}}"
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

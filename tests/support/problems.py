@@ -7,6 +7,7 @@ from typing import Any
 from gpu_inference.paths import CHART
 
 from .expected import over
+from .health_problems import HEALTH_PROBLEMS
 from .matrix import minimal_model
 from .render import load_yaml
 from .workload_problems import WORKLOAD_PROBLEMS
@@ -246,4 +247,4 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
 }  # fmt: skip
 
 
-PROBLEMS |= WORKLOAD_PROBLEMS
+PROBLEMS |= WORKLOAD_PROBLEMS | HEALTH_PROBLEMS

@@ -162,7 +162,8 @@ ONE_TOKEN = {"path": "usage.completion_tokens", "equals": 1}
         (http("x").replace(b"x", b"\xff"), ONE_TOKEN, 1),
     ],
     ids=["status", "wrong status", "value", "wrong value", "no value", "null", "no JSON", "value with an error status",
-         "list", "within", "below", "above", "not a number", "text", "one bound", "nothing", "no HTTP", "cut off", "no text"],
+         "list", "within", "below", "above", "not a number", "text", "one bound", "nothing",
+         "no HTTP", "cut off", "no text"],
 )  # fmt: skip
 def test_answers(serve, answer, expect, code):
     exit_code, said = ask(serve(answer), expect)

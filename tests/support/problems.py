@@ -110,7 +110,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "port of nodes without a port": (
         m(service={"type": "NodePort", "nodePorts": {"grpc": 30081}}),
-        "models.m.service.nodePorts.grpc: vllm has no port of this name",
+        "models.m.service.nodePorts.grpc: vllm publishes no port of this name",
         "use http",
     ),
     "nobody may scrape": (

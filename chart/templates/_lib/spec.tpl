@@ -21,7 +21,7 @@ which is copied four times faster than with deepCopy.
 gpu-inference.resolve.model sets .spec and the texts that every object of the model carries.
 */}}
 {{- define "gpu-inference.resolve.model" -}}
-{{- if not (hasKey .store.bases .base) }}{{- include "gpu-inference.spec.base" . }}{{- end }}
+{{- if not (hasKey .store.bases .base) }}{{- template "gpu-inference.spec.base" . }}{{- end }}
 {{- /* What the last argument adds is shared with the values, and never written to: all that is, is in modelDefaults. */}}
 {{- $spec := mustMergeOverwrite (fromJson (index .store.bases .base)) .values }}
 {{- range list "env" "tolerations" "nodeSelector" "absentNodeLabels" "volumes" "writable" "podLabels" "podAnnotations" "claims" }}
@@ -31,9 +31,9 @@ gpu-inference.resolve.model sets .spec and the texts that every object of the mo
   {{- end }}
 {{- end }}
 {{- $_ := set . "spec" $spec }}
-{{- include "gpu-inference.spec.derive" . }}
-{{- include "gpu-inference.workload.kind" . }}
-{{- include "gpu-inference.resources.sizes" . }}
+{{- template "gpu-inference.spec.derive" . }}
+{{- template "gpu-inference.workload.kind" . }}
+{{- template "gpu-inference.resources.sizes" . }}
 {{- if .runtime.files }}{{- $_ := set . "files" (include "gpu-inference.files.data" .) }}{{ end }}
 {{- $_ := set . "fullname" (printf "%s-%s" (include "gpu-inference.labels.fullname" .root) .name) }}
 {{- $_ := set . "selector" (include "gpu-inference.labels.selector" .) }}

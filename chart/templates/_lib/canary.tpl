@@ -14,49 +14,50 @@ server is, attempts, timeoutSeconds, health: {url, timeoutSeconds} of what has t
 {{- end }}
 
 {{/*
-gpu-inference.canary.pod is the spec of a pod that asks a model through its Service. Takes {m, attempts, scripts: ConfigMap}.
+gpu-inference.canary.pod is the spec of a pod that asks a model through its Service. Takes {m, attempts, scripts: the end of the
+name of the ConfigMap with the script}.
 */}}
-{{- define "gpu-inference.canary.pod" -}}
+{{- define "gpu-inference.canary.pod" }}
 {{- $m := .m }}
 {{- $at := printf "http://%s.%s.svc:%d" $m.fullname $m.root.Release.Namespace (int64 $m.spec.service.port) }}
-restartPolicy: Never
-automountServiceAccountToken: false
-enableServiceLinks: false
-{{- with $m.root.Values.imagePullSecrets }}
-imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-securityContext:
-  {{- include "gpu-inference.security.pod" $m.spec.security | nindent 2 }}
-{{- /* On the model's nodes, where its image is already. */}}
-{{ $m.nodes | trim }}
-containers:
-  - name: canary
-    image: {{ or $m.spec.test.image (include "gpu-inference.container.image" $m.spec.image) | toJson }}
-    imagePullPolicy: {{ $m.spec.image.pullPolicy }}
-    command: [python3, /canary/canary.py]
-    env:
-      # Where the container runtime goes by it, the model's image would get every GPU of the node.
-      - {name: NVIDIA_VISIBLE_DEVICES, value: void}
-      - {name: CANARY, value: {{ include "gpu-inference.canary.request" (dict "m" $m "at" $at "attempts" .attempts "timeoutSeconds" $m.spec.test.timeoutSeconds) | toJson }}}
-    resources:
-      requests: {cpu: 100m, memory: 64Mi, ephemeral-storage: 16Mi}
-      limits: {cpu: 500m, memory: 128Mi, ephemeral-storage: 16Mi}
-    securityContext:
-      {{- include "gpu-inference.security.container" $m.spec.security | nindent 6 }}
-    volumeMounts:
-      - {name: canary, mountPath: /canary, readOnly: true}
-volumes:
-  - name: canary
-    configMap: {name: {{ .scripts }}}
+  restartPolicy: Never
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  {{- with $m.root.Values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  securityContext:
+    {{- include "gpu-inference.security.pod" $m.spec.security | nindent 4 }}
+  {{- /* On the model's nodes, where its image is already. */}}
+  {{- $m.nodes | replace "\n" "\n  " }}
+  containers:
+    - name: canary
+      image: {{ or $m.spec.test.image (include "gpu-inference.container.image" $m.spec.image) | toJson }}
+      imagePullPolicy: {{ $m.spec.image.pullPolicy }}
+      command: [python3, /canary/canary.py]
+      env:
+        # Where the container runtime goes by it, the model's image would get every GPU of the node.
+        - {name: NVIDIA_VISIBLE_DEVICES, value: void}
+        - {name: CANARY, value: {{ include "gpu-inference.canary.request" (dict "m" $m "at" $at "attempts" .attempts "timeoutSeconds" $m.spec.test.timeoutSeconds) | toJson }}}
+      resources:
+        requests: {cpu: 100m, memory: 64Mi, ephemeral-storage: 16Mi}
+        limits: {cpu: 500m, memory: 128Mi, ephemeral-storage: 16Mi}
+      securityContext:
+        {{- include "gpu-inference.security.container" $m.spec.security | nindent 8 }}
+      volumeMounts:
+        - {name: canary, mountPath: /canary, readOnly: true}
+  volumes:
+    - name: canary
+      configMap: {name: {{ template "gpu-inference.labels.fullname" $m.root }}-{{ .scripts }}}
 {{- end }}
 
 {{/*
 gpu-inference.canary.labels: not the server's component, or the Service would send requests to the test.
 */}}
 {{- define "gpu-inference.canary.labels" -}}
-{{ include "gpu-inference.canary.selector" . }}
-{{ include "gpu-inference.labels.release" . }}
+{{ template "gpu-inference.canary.selector" . }}
+{{ template "gpu-inference.labels.release" . }}
 {{- end }}
 
 {{- define "gpu-inference.canary.selector" -}}

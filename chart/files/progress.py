@@ -1,19 +1,19 @@
 """Tells a server that hangs from one that is busy, without anything but Python's standard library.
 
-Takes JSON: health and metrics (URLs), running (a gauge), progress (counters), state (a file), stallSeconds, gapSeconds,
-timeoutSeconds. Exit 1 when `health` does not answer 200, or when at every call for stallSeconds requests were running and
-none of the counters had moved. What cannot be known (no metrics, no such series, no place to remember in) is no reason to
-fail. What was seen last is forgotten after a gap of more than gapSeconds, and with the process.
+Takes JSON: health and metrics (URLs), running (a gauge), progress (counters), state (a file), stallSeconds,
+gapSeconds, timeoutSeconds. Exit 1 when `health` does not answer 200, or when at every call for stallSeconds requests
+were running and none of the counters had moved. What cannot be known (no metrics, no such series, no place to remember
+in) is no reason to fail. What was seen last is forgotten after a gap of more than gapSeconds, and with the process.
 """
 
 import http.client
 import json
-import os
 import re
 import sys
 import threading
 import time
 import urllib.request
+from pathlib import Path
 
 # Never through a proxy: the server is in the same pod.
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -36,8 +36,7 @@ def total(samples, name):
 def process():
     """Tells a container from the one before it, whose files in memory are still there: when its first process began."""
     try:
-        with open("/proc/1/stat") as file:
-            return file.read().rpartition(")")[2].split()[19]
+        return Path("/proc/1/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return ""
 
@@ -45,8 +44,7 @@ def process():
 def recall(path):
     """What was seen last: {since, last, counters, process}, or nothing."""
     try:
-        with open(path) as file:
-            seen = json.load(file)
+        seen = json.loads(path.read_text())
         return seen if {"since", "last", "counters", "process"} <= seen.keys() else {}
     except (OSError, ValueError, AttributeError):
         return {}
@@ -55,9 +53,9 @@ def recall(path):
 def remember(path, seen):
     """False where there is no place for it."""
     try:
-        with open(path + ".new", "w") as file:
-            json.dump(seen, file)
-        os.replace(path + ".new", path)
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(seen))
+        new.replace(path)
     except OSError:
         return False
     return True
@@ -80,10 +78,11 @@ def stalled(config, found, now):
     running, counters = found["running"], found["counters"]
     known = running and any(value is not None for value in counters.values())
     now_seen = {"counters": counters if known else {}, "process": process()}
-    seen = recall(config["state"])
+    state = Path(config["state"])
+    seen = recall(state)
     still = known and all(seen.get(key) == value for key, value in now_seen.items())
     since = seen["since"] if still and 0 <= now - seen["last"] <= config["gapSeconds"] else now
-    kept = remember(config["state"], {**now_seen, "since": since, "last": now})
+    kept = remember(state, {**now_seen, "since": since, "last": now})
     return now - since if kept else 0
 
 

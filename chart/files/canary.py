@@ -1,7 +1,7 @@
 """Asks a model for one answer and checks it, without anything but Python's standard library.
 
 Reads JSON, the first argument or CANARY of the environment: url, method, body (optional), expect {status | path and
-equals, min, max}, attempts, timeoutSeconds, and health (optional): {url, timeoutSeconds} of what is to answer 200 first.
+equals, min, max}, attempts, timeoutSeconds, and health (optional): {url, timeoutSeconds} of what answers 200 first.
 Exit 0 when an answer is as expected, 1 when none was after all attempts.
 """
 

@@ -54,7 +54,7 @@ class Clusters:
     def of(self, cloud: str) -> Provider:
         if not self._running or self._cloud != cloud:
             self.down()
-            started = EmbeddedCluster(f"values-{cloud}-{os.getpid()}", cloud=cloud)
+            started = EmbeddedCluster(f"values-{cloud}-{os.getpid()}", cloud=cloud, crds=True)
             started.up()
             self._running, self._cloud = started, cloud
         return self._running
@@ -136,7 +136,7 @@ def test_install_becomes_available_and_uninstall_leaves_nothing(clusters: Cluste
 def _assert_served(cluster: Provider, namespace: str, name: str, spec: dict[str, Any]) -> None:
     scaling = spec["autoscaling"]
     wanted = scaling["minReplicas"] if scaling["enabled"] else spec["replicas"]
-    selector = f"{MODEL_LABEL}={name}"
+    selector = f"{MODEL_LABEL}={name},app.kubernetes.io/component=server"
 
     def status() -> dict[str, Any]:
         (workload,) = items(cluster, spec["workload"], "-n", namespace, "-l", selector)

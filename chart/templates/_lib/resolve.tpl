@@ -28,9 +28,7 @@ models.<name>; then entries that are `false` are removed, and what follows from 
       {{- $models = append $models $m }}
       {{- if or $m.spec.networkPolicy.enabled $m.spec.ingress.enabled $m.spec.gateway.enabled }}{{ $networked = append $networked $m }}{{ end }}
       {{- $monitoring := $m.spec.monitoring }}
-      {{- $scripts := or $m.spec.warmup.enabled $m.spec.progress.readiness $m.spec.progress.liveness }}
-      {{- if $scripts }}{{- template "gpu-inference.health.scripts" $m }}{{ end }}
-      {{- if or $scripts $m.spec.canary.enabled $monitoring.rules.enabled $monitoring.dashboard $monitoring.serviceMonitor.enabled }}{{ $watched = append $watched $m }}{{ end }}
+      {{- if or $m.scripts $m.spec.canary.enabled $monitoring.rules.enabled $monitoring.dashboard $monitoring.serviceMonitor.enabled }}{{ $watched = append $watched $m }}{{ end }}
     {{- end }}
   {{- end }}
   {{- $_ := set $resolved "models" $models }}

@@ -74,10 +74,7 @@ def test_nothing_changes(diff):
 
 
 def test_new_arguments_replace_pods(diff):
-    code, (found,) = diff(
-        "replicas: 3",
-        ["replicas: 3", "    model: {source: 'hf://org/name', contextLength: 4096}"][0] + "\n    extraArgs: [--foo]",
-    )
+    code, (found,) = diff("replicas: 3", "replicas: 3\n    extraArgs: [--foo]")
     (change,) = found["changes"]
     assert (change["object"], change["effect"], change["pods"]) == ("Deployment/release-a", "restarts", 3)
     # 3 pods of one GPU that load for two minutes each.

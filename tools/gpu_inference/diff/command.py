@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from gpu_inference.diff.model import EFFECTS
@@ -70,6 +70,8 @@ def _compared(old: Mapping, new: Mapping) -> Iterator:  # type: ignore[type-arg]
     nothing = Rendered()
     for name in sorted({*old, *new}):
         before, after = old.get(name, nothing), new.get(name, nothing)
-        broken: Sequence[Change] = [Change(name, "invalid", detail=after.error)] if after.error else []
-        # What could not be rendered before is, as a whole, new.
-        yield Comparison(name, broken or list(changes(before, after)), before.fleet, after.fleet)
+        if after.error:
+            # Nothing can be said of what would be there.
+            yield Comparison(name, [Change(name, "invalid", detail=after.error)], before.fleet, before.fleet)
+        else:
+            yield Comparison(name, list(changes(before, after)), before.fleet, after.fleet)

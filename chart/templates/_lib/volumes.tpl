@@ -18,7 +18,7 @@ gpu-inference.volumes.pod: the volumes of a pod. Everything the chart adds is an
           configMap: {name: {{ .fullname }}-files}
 {{- end }}
 {{- if .scripts }}
-        - name: scripts
+        - name: gpu-inference-scripts
           configMap: {name: {{ include "gpu-inference.labels.fullname" .root }}-scripts}
 {{- end }}
 {{- with include "gpu-inference.source.claim" $s.model.source }}
@@ -64,7 +64,7 @@ gpu-inference.volumes.container: the same volumes, mounted.
             - {name: files, mountPath: /etc/gpu-inference, readOnly: true}
 {{- end }}
 {{- if .scripts }}
-            - {name: scripts, mountPath: /opt/gpu-inference, readOnly: true}
+            - {name: gpu-inference-scripts, mountPath: /opt/gpu-inference, readOnly: true}
 {{- end }}
 {{- if hasPrefix "pvc://" $s.model.source }}
             - {name: model, mountPath: /models, readOnly: true}

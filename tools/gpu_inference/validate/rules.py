@@ -24,7 +24,7 @@ _CHART_MOUNTS = {
     "/cache": "cache",
     "/models": "model",
     "/etc/gpu-inference": "files",
-    "/opt/gpu-inference": "scripts",
+    "/opt/gpu-inference": "gpu-inference-scripts",
 }
 _GPU_VARIABLES = ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
 _REPLACED_LISTS = {"args": "extraArgs", "env": "env", "ports": "runtimes.<name>.ports", "volumeMounts": "volumes"}

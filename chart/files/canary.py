@@ -50,7 +50,7 @@ def problem(expect, status, text):
     if "equals" in expect and value != expect["equals"]:
         return f"{expect['path']} is {value!r}, not {expect['equals']!r}"
     least, most = expect.get("min", -math.inf), expect.get("max", math.inf)
-    if {"min", "max"} & expect.keys() and not (isinstance(value, int | float) and least <= value <= most):
+    if {"min", "max"} & expect.keys() and not (isinstance(value, (int, float)) and least <= value <= most):
         return f"{expect['path']} is {value!r}, not from {least} to {most}"
     return None
 

@@ -13,6 +13,7 @@ which is copied four times faster than with deepCopy.
 {{- end }}
 {{- $base = mustMergeOverwrite $base (deepCopy .root.Values.modelDefaults) }}
 {{- with .runtime.defaults }}{{ $base = mustMergeOverwrite $base (deepCopy .) }}{{ end }}
+{{- with .runtime.images }}{{ with get . $.accelerator.resource }}{{ $_ := set $base "image" (mustMergeOverwrite $base.image (deepCopy .)) }}{{ end }}{{ end }}
 {{- with .accelerator.defaults }}{{ $base = mustMergeOverwrite $base (deepCopy .) }}{{ end }}
 {{- $_ := set .store.bases .base (toJson $base) }}
 {{- end }}
@@ -24,13 +25,18 @@ gpu-inference.resolve.model sets .spec and the texts that every object of the mo
 {{- if not (hasKey .store.bases .base) }}{{- include "gpu-inference.spec.base" . }}{{- end }}
 {{- /* What the last argument adds is shared with the values, and never written to: all that is, is in modelDefaults. */}}
 {{- $spec := mustMergeOverwrite (fromJson (index .store.bases .base)) .values }}
+{{- $_ := set . "spec" $spec }}
+{{- $gpu := $spec.accelerator }}
+{{- $_ := set $gpu "resource" .accelerator.resource }}
+{{- $_ := set . "shared" (or $gpu.dra (ne $gpu.sharing "none")) }}
+{{- if or .shared .accelerator.countLabels }}{{- include "gpu-inference.sharing.derive" . }}{{ end }}
+{{- if or .shared (and $spec.model.parametersBillion $spec.model.weightsDtype) }}{{- include "gpu-inference.sizing.derive" . }}{{ end }}
 {{- range list "env" "tolerations" "nodeSelector" "absentNodeLabels" "volumes" "writable" "podLabels" "podAnnotations" "claims" }}
   {{- $map := index $spec . }}
   {{- range $key, $value := $map }}
     {{- if and (kindIs "bool" $value) (not $value) }}{{- $_ := unset $map $key }}{{- end }}
   {{- end }}
 {{- end }}
-{{- $_ := set . "spec" $spec }}
 {{- include "gpu-inference.spec.derive" . }}
 {{- include "gpu-inference.workload.kind" . }}
 {{- include "gpu-inference.resources.sizes" . }}
@@ -39,6 +45,7 @@ gpu-inference.resolve.model sets .spec and the texts that every object of the mo
 {{- $_ := set . "selector" (include "gpu-inference.labels.selector" .) }}
 {{- $_ := set . "metadata" (include "gpu-inference.labels.metadata" .) }}
 {{- $_ := set . "nodes" (include "gpu-inference.scheduling.nodes" $spec) }}
+{{- if and $gpu.dra .accelerator.dra }}{{- include "gpu-inference.sharing.claim" . }}{{ end }}
 {{- end }}
 
 {{/*

@@ -19,8 +19,6 @@ models.{{ .name }}.parallelism.pipeline: a single pod needs no LeaderWorkerSet. 
   {{- if ne (int64 .spec.parallelism.tensor) $count }}
 models.{{ .name }}.parallelism.tensor: is {{ int64 .spec.parallelism.tensor }}, but accelerator.count, the GPUs of a pod of the group, is {{ $count }}. Fix: make them equal.
   {{- end }}
-{{- else if hasKey .spec.parallelism "topologyKey" }}
-models.{{ .name }}.parallelism.topologyKey: keeps the pods of a group together, and a {{ .spec.workload }} has none. Fix: remove it, or set workload to LeaderWorkerSet.
 {{- end }}
 {{- end }}
 

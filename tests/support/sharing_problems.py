@@ -82,7 +82,7 @@ SHARING_PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "set accelerator.count instead",
     ),
     "image of another vendor": (
-        _m("amd-mi300x", {}, "sglang"),
+        _m("amd-mi300x", {}, "sglang", image={"repository": "lmsysorg/sglang"}),
         "models.m.image.repository: lmsysorg/sglang does not run on amd-mi300x",
         "set it to an image that does, or runtimes.sglang.images.amd.com/gpu",
     ),

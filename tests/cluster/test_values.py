@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 from support.api_schemas import shape
-from support.cluster import bound_claims, devices, disks, get, inventory, items, quick_loads, restricted_namespace, wait_for
+from support.cluster import (
+    bound_claims,
+    devices,
+    disks,
+    get,
+    inventory,
+    items,
+    quick_loads,
+    restricted_namespace,
+    wait_for,
+)
 from support.expected import specs
 from support.matrix import SCENARIOS, Case, cases, scenario
 from support.objects import MODEL_LABEL

@@ -124,7 +124,7 @@ def _device(name: str, **attributes: str) -> dict[str, Any]:
 @contextlib.contextmanager
 def devices(cluster: Provider, node: str) -> Iterator[None]:
     """What NVIDIA's DRA driver publishes of a node: four H100s, and two slices of a fifth."""
-    driver, mine = "gpu.nvidia.com", f'device.driver == "gpu.nvidia.com" && device.attributes["gpu.nvidia.com"].type =='
+    driver, mine = "gpu.nvidia.com", 'device.driver == "gpu.nvidia.com" && device.attributes["gpu.nvidia.com"].type =='
     gpus = [_device(f"gpu-{n}", type="gpu") for n in range(4)]
     slices = [_device(f"gpu-4-mig-{n}", type="mig", profile="1g.10gb") for n in range(2)]
     pool = {"name": node, "generation": 1, "resourceSliceCount": 1}

@@ -140,7 +140,8 @@ def specs(case: Case) -> dict[str, Spec]:
         accelerator = _preset(values, "accelerators", said["accelerator"]["type"])
         spec = _scheduling(cloud, accelerator, said["capacity"])
         image = {"image": runtime.get("images", {}).get(accelerator["resource"], {})}
-        for top in (values["modelDefaults"], runtime.get("defaults", {}), image, accelerator.get("defaults", {}), model):
+        presets = (runtime.get("defaults", {}), image, accelerator.get("defaults", {}))
+        for top in (values["modelDefaults"], *presets, model):
             spec = over(spec, top)
         spec = over({"model": {"servedName": name}}, spec)
         own = over(values["accelerators"].get(said["accelerator"]["type"], {}).get("defaults", {}), model)

@@ -86,7 +86,8 @@ def _spec(name: str, values: Mapping[str, Any], runtime: Spec, accelerator: Spec
     ):
         spec = overlay(spec, layer)
     sharing.derive(spec, accelerator, cloud)
-    sharing.size(spec, accelerator, (own, values["accelerators"].get(spec["accelerator"]["type"], {}).get("defaults", {})))
+    preset = values["accelerators"].get(spec["accelerator"]["type"], {})
+    sharing.size(spec, accelerator, (own, preset.get("defaults", {})))
     for entries in (spec[key] for key in _REMOVABLE if key in spec):
         for removed in [key for key, value in entries.items() if value is False]:
             del entries[removed]

@@ -54,20 +54,20 @@ def derive(spec: Spec, accelerator: Spec, cloud: Spec) -> None:
         nodes.setdefault(name, value)
 
 
-def kind(gpu: Spec) -> str:
+def kind(gpu: Mapping[str, Any]) -> str:
     """The name of the way of sharing in a cloud preset."""
     if gpu["sharing"] == "mig":
         return f"mig{gpu['mig']['strategy'].title()}"
     return f"{gpu['sharing']}Renamed" if gpu["shared"]["renamed"] else str(gpu["sharing"])
 
 
-def marks(gpu: Spec, accelerator: Spec, cloud: Spec) -> Mapping[str, str]:
+def marks(gpu: Mapping[str, Any], accelerator: Mapping[str, Any], cloud: Mapping[str, Any]) -> Mapping[str, str]:
     """Labels of the nodes that share GPUs in this way; none where the cloud preset knows none."""
     known: Mapping[str, str] = cloud.get("sharing", {}).get(accelerator["resource"], {}).get(kind(gpu), {})
     return known
 
 
-def share(gpu: Spec, accelerator: Spec) -> Fraction:
+def share(gpu: Mapping[str, Any], accelerator: Mapping[str, Any]) -> Fraction:
     """The part of a GPU that a pod has: of its memory with MIG, else of its pods."""
     if gpu["sharing"] == "mig":
         mib = accelerator.get("mig", {}).get("profiles", {}).get(gpu["mig"].get("profile"))
@@ -75,7 +75,7 @@ def share(gpu: Spec, accelerator: Spec) -> Fraction:
     return Fraction(1) if gpu["sharing"] == "none" else Fraction(1, gpu["shared"].get("replicas", 1))
 
 
-def weight_bits(model: Spec) -> Decimal | None:
+def weight_bits(model: Mapping[str, Any]) -> Decimal | None:
     """Bits of all weights, in billions; None where the values do not tell."""
     bits, billions = BITS.get(str(model.get("weightsDtype", "")).lower()), model.get("parametersBillion")
     return bits * Decimal(repr(billions)) if bits and billions else None

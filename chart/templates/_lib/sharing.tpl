@@ -4,17 +4,18 @@ device plugin: part of a GPU, a ResourceClaim, or a product whose labels depend 
 is empty with a claim, and labels in nodeSelector that no layer has set.
 */}}
 {{- define "gpu-inference.sharing.derive" -}}
-{{- $gpu := .spec.accelerator }}
-{{- $nodes := .spec.nodeSelector }}
+{{- $s := .spec }}
+{{- $gpu := $s.accelerator }}
+{{- $nodes := $s.nodeSelector }}
 {{- $label := get .cloud.productLabels .accelerator.resource }}
 {{- $product := get .accelerator.nodeLabels $label }}
 {{- $marks := dict }}
 {{- if $gpu.dra }}
   {{- /* The claim names the product; where there is no device plugin there may be no labels either. */}}
   {{- if eq (get $nodes $label | toString) $product }}{{- $_ := unset $nodes $label }}{{ end }}
-  {{- $_ := set $gpu "resource" "" }}
+  {{- $_ := set $s.accelerator "resource" "" }}
 {{- else if ne $gpu.sharing "none" }}
-  {{- $_ := set $gpu "resource" (include "gpu-inference.sharing.resource" .) }}
+  {{- $_ := set $s.accelerator "resource" (include "gpu-inference.sharing.resource" .) }}
   {{- $marks = include "gpu-inference.sharing.marks" . | fromJson }}
   {{- if and $marks (eq (get $nodes $label | toString) $product) }}{{- $_ := unset $nodes $label }}{{ end }}
 {{- end }}

@@ -1,4 +1,4 @@
-"""Rules about what a pod asks for: parts of GPUs, claims, GPUs of a node; as in chart/templates/_lib/check-sharing.tpl."""
+"""Rules about what a pod asks for: parts of GPUs, claims, GPUs of a node; as chart/templates/_lib/check-sharing.tpl."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def count(model: Model) -> Iterator[Mistake]:
     for label, values in preset.get("countLabels", {}).items():
         if str(gpu["count"]) not in values:
             message = f"no node has just {gpu['count']} {gpu['type']}, as {label} tells"
-            yield model.mistake("gpus-of-a-node", "accelerator.count", message, f"use one of {', '.join(sorted(values))}")
+            fix = f"use one of {', '.join(sorted(values))}"
+            yield model.mistake("gpus-of-a-node", "accelerator.count", message, fix)
 
 
 def part(model: Model) -> Iterator[Mistake]:
@@ -66,7 +67,8 @@ def part(model: Model) -> Iterator[Mistake]:
         yield model.mistake("mig-profile", "accelerator.sharing", f"no slices of {gpu['type']} are known", fix)
     elif gpu["sharing"] == "mig" and gpu["mig"].get("profile") not in profiles:
         message = f"{show(gpu['mig'].get('profile', ''))} is no slice of {gpu['type']}"
-        yield model.mistake("mig-profile", "accelerator.mig.profile", message, f"use one of {', '.join(sorted(profiles))}")
+        fix = f"use one of {', '.join(sorted(profiles))}"
+        yield model.mistake("mig-profile", "accelerator.mig.profile", message, fix)
 
 
 def memory(model: Model) -> Iterator[Mistake]:

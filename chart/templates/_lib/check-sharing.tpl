@@ -64,7 +64,7 @@ models.{{ .name }}.model.parametersBillion: the weights are {{ $weights }} MiB, 
 {{- $gpu := .spec.accelerator }}
 {{- if $gpu.dra }}
   {{- $path := printf "models.%s.accelerator.dra" .name }}
-  {{- if not .accelerator.dra }}
+  {{- if not (and .accelerator.dra (or (ne $gpu.sharing "mig") (get .accelerator.dra "migDeviceClass"))) }}
 {{ $path }}: how {{ $gpu.type }} is claimed is not known. Fix: set it to false, or accelerators.{{ $gpu.type }}.dra.
   {{- end }}
   {{- if has $gpu.sharing (list "timeSlicing" "mps") }}

@@ -13,7 +13,8 @@ GPU, a part of it gets its share, of two CPUs and 8 GiB at least.
   {{- range $key, $_ := .resources }}{{- $_ := unset $open $key }}{{ end }}
   {{- with .storage }}{{ with .cache }}{{- $_ := unset $open "cache" }}{{ end }}{{ end }}
 {{- end }}
-{{- $share := include "gpu-inference.sizing.share" . | fromJson }}
+{{- $share := dict "part" 1 "of" 1 }}
+{{- if .shared }}{{ $share = include "gpu-inference.sizing.share" . | fromJson }}{{ end }}
 {{- $part := ne $share.of $share.part }}
 {{- $bits := include "gpu-inference.sizing.bits" $s.model.weightsDtype }}
 {{- $memory := 0 }}

@@ -107,7 +107,9 @@ def weights(model: Model) -> Iterator[Mistake]:
 def claim(model: Model) -> Iterator[Mistake]:
     """Without the Kubernetes version, which only Helm knows."""
     gpu = model.spec["accelerator"]
-    if gpu["dra"] and "dra" not in model.spec["acceleratorPreset"]:
+    known = model.spec["acceleratorPreset"].get("dra", {})
+    needed = "migDeviceClass" if gpu["sharing"] == "mig" else "deviceClass"
+    if gpu["dra"] and needed not in known:
         fix = f"set it to false, or accelerators.{gpu['type']}.dra"
         yield model.mistake("claim", "accelerator.dra", f"how {gpu['type']} is claimed is not known", fix)
     if gpu["dra"] and gpu["sharing"] in ("timeSlicing", "mps"):

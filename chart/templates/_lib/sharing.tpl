@@ -5,8 +5,11 @@ is empty with a claim, and labels in nodeSelector that no layer has set.
 */}}
 {{- define "gpu-inference.sharing.derive" -}}
 {{- $s := .spec }}
+{{- /* What the model does not set it has in common with others. */}}
+{{- range list "accelerator" "nodeSelector" }}{{- $_ := set $s . (deepCopy (index $s .)) }}{{ end }}
 {{- $gpu := $s.accelerator }}
 {{- $nodes := $s.nodeSelector }}
+{{- $gone := (index .store.bases .base).gone }}
 {{- $label := get .cloud.productLabels .accelerator.resource }}
 {{- $product := get .accelerator.nodeLabels $label }}
 {{- $marks := dict }}
@@ -28,7 +31,7 @@ is empty with a claim, and labels in nodeSelector that no layer has set.
     {{- $name = replace $word (toString $with) $name }}
     {{- $value = replace $word (toString $with) $value }}
   {{- end }}
-  {{- if not (hasKey $nodes $name) }}{{- $_ := set $nodes $name $value }}{{ end }}
+  {{- if not (or (hasKey $nodes $name) (has $name $gone)) }}{{- $_ := set $nodes $name $value }}{{ end }}
 {{- end }}
 {{- end }}
 

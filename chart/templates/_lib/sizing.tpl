@@ -6,6 +6,7 @@ GPU, a part of it gets its share, of two CPUs and 8 GiB at least.
 */}}
 {{- define "gpu-inference.sizing.derive" -}}
 {{- $s := .spec }}
+{{- range list "resources" "storage" }}{{- $_ := set $s . (deepCopy (index $s .)) }}{{ end }}
 {{- $said := list .values }}
 {{- with get .root.Values.accelerators $s.accelerator.type }}{{ with .defaults }}{{ $said = append $said . }}{{ end }}{{ end }}
 {{- $open := dict "cpu" true "memory" true "cache" true }}

@@ -133,7 +133,7 @@ def test_a_preset_has_an_image_for_each_vendor_it_names():
 
 def test_an_image_of_ones_own_is_ones_own_business():
     assert image_of(m("amd-mi300x", {}, image={"repository": "own/vllm", "tag": "1"})) == "own/vllm:1"
-    mine = {"runtimes": {"sglang": {"images": {"amd.com/gpu": {"repository": "own/sglang", "tag": "2"}}}}}
+    mine = {"runtimes": {"sglang": {"images": {"amd.com": {"repository": "own/sglang", "tag": "2"}}}}}
     values = m("amd-mi300x", {}, "sglang")
     del values["models"]["m"]["image"]
     assert image_of({**mine, **values}) == "own/sglang:2"

@@ -139,7 +139,7 @@ def specs(case: Case) -> dict[str, Spec]:
         runtime = _preset(values, "runtimes", said["runtime"])
         accelerator = _preset(values, "accelerators", said["accelerator"]["type"])
         spec = _scheduling(cloud, accelerator, said["capacity"])
-        image = {"image": runtime.get("images", {}).get(accelerator["resource"], {})}
+        image = {"image": runtime.get("images", {}).get(accelerator["resource"].split("/")[0], {})}
         presets = (runtime.get("defaults", {}), image, accelerator.get("defaults", {}))
         for top in (values["modelDefaults"], *presets, model):
             spec = over(spec, top)

@@ -60,7 +60,10 @@ def minimal_model(runtime: str, accelerator: str) -> dict[str, Any]:
     sources, image = data.get("modelSources", ["pvc"]), data.get("defaults", {}).get("image", {})
     source = "pvc://models/served" if "pvc" in sources else f"{sources[0]}://"
     own = {key: value for key, value in OWN_IMAGE.items() if runtime in RUNTIMES and key not in image}
-    if "images" in data and preset("accelerators", accelerator).get("resource", "nvidia.com/gpu") not in data["images"]:
+    if (
+        "images" in data
+        and preset("accelerators", accelerator).get("resource", "nvidia.com/").split("/")[0] not in data["images"]
+    ):
         own = OWN_IMAGE
     return {
         "runtime": runtime,

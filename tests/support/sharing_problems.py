@@ -84,7 +84,7 @@ SHARING_PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     "image of another vendor": (
         _m("amd-mi300x", {}, "sglang", image={"repository": "lmsysorg/sglang"}),
         "models.m.image.repository: lmsysorg/sglang does not run on amd-mi300x",
-        "set it to an image that does, or runtimes.sglang.images.amd.com/gpu",
+        "set it to an image that does, or runtimes.sglang.images.amd.com",
     ),
     "more GPUs than a node has": (
         _m("nvidia-h100", {"count": 16}, parallelism={"tensor": 16}),

@@ -80,7 +80,7 @@ def _spec(name: str, values: Mapping[str, Any], runtime: Spec, accelerator: Spec
         *_scheduling(cloud, capacity, accelerator),
         values["modelDefaults"],
         runtime.get("defaults", {}),
-        {"image": runtime.get("images", {}).get(accelerator["resource"], {})},
+        {"image": runtime.get("images", {}).get(sharing.vendor(accelerator), {})},
         accelerator.get("defaults", {}),
         own,
     ):

@@ -54,6 +54,11 @@ def derive(spec: Spec, accelerator: Spec, cloud: Spec) -> None:
         nodes.setdefault(name, value)
 
 
+def vendor(accelerator: Mapping[str, Any]) -> str:
+    """The domain of the accelerator's resource."""
+    return str(accelerator["resource"]).partition("/")[0]
+
+
 def kind(gpu: Mapping[str, Any]) -> str:
     """The name of the way of sharing in a cloud preset."""
     if gpu["sharing"] == "mig":

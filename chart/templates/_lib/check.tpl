@@ -72,8 +72,8 @@ runtimes.{{ $runtime }}.{{ $place }}: {{ $from }} of model {{ $.name }} is not s
 {{- $p := .spec.parallelism }}
 {{- $shards := mul (int64 $p.tensor) (int64 $p.pipeline) }}
 {{- $type := .spec.accelerator.type }}
-{{- if and .runtime.images (not (hasKey .runtime.images .accelerator.resource)) (eq (toString .spec.image.repository) (toString .runtime.defaults.image.repository)) }}
-models.{{ .name }}.image.repository: {{ .spec.image.repository }} does not run on {{ $type }}. Fix: set it to an image that does, or runtimes.{{ .spec.runtime }}.images.{{ .accelerator.resource }} for all models.
+{{- if and .runtime.images (not (hasKey .runtime.images .accelerator.vendor)) (eq (toString .spec.image.repository) (toString .runtime.defaults.image.repository)) }}
+models.{{ .name }}.image.repository: {{ .spec.image.repository }} does not run on {{ $type }}. Fix: set it to an image that does, or runtimes.{{ .spec.runtime }}.images.{{ .accelerator.vendor }} for all models.
 {{- end }}
 {{- with .accelerator.gpusPerNode }}{{ if gt $count (int64 .) }}
 models.{{ $.name }}.accelerator.count: no node has {{ $count }} {{ $type }}, but at most {{ int64 . }}. Fix: lower it, and spread the model over the pods of a LeaderWorkerSet.

@@ -20,6 +20,7 @@ Takes {root, store, kind: runtimes | accelerators | clouds, name}.
       {{- end }}
     {{- end }}
     {{- $_ := set $preset "own" (hasKey $own .name) }}
+    {{- with $preset.resource }}{{- $_ := set $preset "vendor" (splitList "/" . | first) }}{{ end }}
     {{- $_ := set $known .name $preset }}
     {{- template "gpu-inference.presets.paths" $preset }}
   {{- end }}

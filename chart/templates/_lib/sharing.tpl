@@ -49,7 +49,7 @@ gpu-inference.sharing.resource is the extended resource that a part of a GPU is.
 */}}
 {{- define "gpu-inference.sharing.resource" -}}
 {{- $kind := include "gpu-inference.sharing.kind" . }}
-{{- if eq $kind "migMixed" }}{{ splitList "/" .accelerator.resource | first }}/mig-{{ get .spec.accelerator.mig "profile" }}
+{{- if eq $kind "migMixed" }}{{ .accelerator.vendor }}/mig-{{ get .spec.accelerator.mig "profile" }}
 {{- else }}{{ .accelerator.resource }}{{ if hasSuffix "Renamed" $kind }}.shared{{ end }}
 {{- end }}
 {{- end }}

@@ -13,7 +13,7 @@ JSON, which is copied four times faster than with deepCopy.
 {{- end }}
 {{- $base = mustMergeOverwrite $base (deepCopy .root.Values.modelDefaults) }}
 {{- with .runtime.defaults }}{{ $base = mustMergeOverwrite $base (deepCopy .) }}{{ end }}
-{{- with .runtime.images }}{{ with get . $.accelerator.resource }}{{ $_ := set $base "image" (mustMergeOverwrite $base.image (deepCopy .)) }}{{ end }}{{ end }}
+{{- with .runtime.images }}{{ with get . $.accelerator.vendor }}{{ $_ := set $base "image" (mustMergeOverwrite $base.image (deepCopy .)) }}{{ end }}{{ end }}
 {{- with .accelerator.defaults }}{{ $base = mustMergeOverwrite $base (deepCopy .) }}{{ end }}
 {{- $_ := set $base.accelerator "resource" .accelerator.resource }}
 {{- $entries := include "gpu-inference.spec.entries" . | splitList " " }}

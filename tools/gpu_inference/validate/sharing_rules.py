@@ -24,12 +24,12 @@ def selects(model: Model) -> bool:
 
 def image(model: Model) -> Iterator[Mistake]:
     """The preset's image runs on the GPUs that it says."""
-    runtime, resource = model.runtime, model.spec["acceleratorPreset"]["resource"]
+    runtime, vendor = model.runtime, sharing.vendor(model.spec["acceleratorPreset"])
     repository = model.spec["image"].get("repository")
     own = runtime.get("defaults", {}).get("image", {}).get("repository")
-    if resource not in runtime.get("images", {resource: {}}) and repository == own:
+    if vendor not in runtime.get("images", {vendor: {}}) and repository == own:
         name, gpu = model.spec["runtime"], model.spec["accelerator"]["type"]
-        fix = f"set it to an image that does, or runtimes.{name}.images.{resource} for all models"
+        fix = f"set it to an image that does, or runtimes.{name}.images.{vendor} for all models"
         yield model.mistake("image-vendor", "image.repository", f"{repository} does not run on {gpu}", fix)
 
 

@@ -9,6 +9,7 @@ from gpu_inference.paths import CHART
 from .expected import over
 from .matrix import minimal_model
 from .render import load_yaml
+from .scaling_problems import SCALING_PROBLEMS
 from .workload_problems import WORKLOAD_PROBLEMS
 
 VLLM = load_yaml(CHART / "runtimes/vllm.yaml")
@@ -90,11 +91,6 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         m(pod={"tolerations": [{"operator": "Exists"}]}),
         "models.m.pod.tolerations",
         "name the taint's key",
-    ),
-    "maximum below minimum": (
-        m(autoscaling={"enabled": True, "minReplicas": 5, "maxReplicas": 2}),
-        "models.m.autoscaling.maxReplicas: 2 is less than minReplicas, 5",
-        "raise maxReplicas",
     ),
     "name that selects a metric": (
         m(runtime="triton", model={"servedName": "my/model"}, autoscaling={"enabled": True}),
@@ -246,4 +242,4 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
 }  # fmt: skip
 
 
-PROBLEMS |= WORKLOAD_PROBLEMS
+PROBLEMS |= WORKLOAD_PROBLEMS | SCALING_PROBLEMS

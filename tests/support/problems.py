@@ -8,6 +8,7 @@ from gpu_inference.paths import CHART
 
 from .expected import over
 from .matrix import minimal_model
+from .operator_problems import OPERATOR_PROBLEMS
 from .render import load_yaml
 from .scaling_problems import SCALING_PROBLEMS
 from .workload_problems import WORKLOAD_PROBLEMS
@@ -242,4 +243,4 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
 }  # fmt: skip
 
 
-PROBLEMS |= WORKLOAD_PROBLEMS | SCALING_PROBLEMS
+PROBLEMS |= WORKLOAD_PROBLEMS | SCALING_PROBLEMS | OPERATOR_PROBLEMS

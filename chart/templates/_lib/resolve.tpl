@@ -5,6 +5,7 @@ chart share:
                       accelerator, cloud, root}
   .resolved.networked   those of them that have more to do with the network than a Service
   .resolved.scaled      those of them with an autoscaler; they also have .signals
+  .resolved.operated    models whose pods an operator makes; they are not among the others
   .resolved.unknown   text: names of presets that do not exist, a line each
 A spec is, the last one wins: the cloud's scheduling, modelDefaults, the runtime's defaults, the accelerator's defaults,
 models.<name>; then entries that are `false` are removed, and what follows from the rest is added.
@@ -12,7 +13,7 @@ models.<name>; then entries that are `false` are removed, and what follows from 
 {{- define "gpu-inference.resolve.all" -}}
 {{- if not (hasKey . "resolved") }}
   {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict }}
-  {{- $resolved := dict "models" list "networked" list "scaled" list "unknown" "" }}
+  {{- $resolved := dict "models" list "networked" list "scaled" list "operated" list "unknown" "" }}
   {{- $_ := set . "resolved" $resolved }}
   {{- $wanted := dict "root" . "store" $store "kind" "clouds" "name" .Values.cloud "what" "cloud" "path" "cloud" }}
   {{- $_ := set $resolved "unknown" (include "gpu-inference.resolve.preset" $wanted) }}
@@ -20,11 +21,17 @@ models.<name>; then entries that are `false` are removed, and what follows from 
   {{- $models := list }}
   {{- $networked := list }}
   {{- $scaled := list }}
+  {{- $operated := list }}
   {{- range $name, $values := .Values.models }}
     {{- $m := dict "root" $root "store" $store "name" $name "values" $values }}
     {{- template "gpu-inference.resolve.presets" $m }}
     {{- if hasKey $m "accelerator" }}
       {{- template "gpu-inference.resolve.model" $m }}
+      {{- if hasKey $m.kind "operated" }}
+        {{- $operated = append $operated $m }}
+        {{- if $m.spec.autoscaling.enabled }}{{ template "gpu-inference.scaling.signals" $m }}{{ end }}
+        {{- continue }}
+      {{- end }}
       {{- $models = append $models $m }}
       {{- if or $m.spec.networkPolicy.enabled $m.spec.ingress.enabled $m.spec.gateway.enabled }}{{ $networked = append $networked $m }}{{ end }}
       {{- if $m.spec.autoscaling.enabled }}
@@ -36,6 +43,7 @@ models.<name>; then entries that are `false` are removed, and what follows from 
   {{- $_ := set $resolved "models" $models }}
   {{- $_ := set $resolved "networked" $networked }}
   {{- $_ := set $resolved "scaled" $scaled }}
+  {{- $_ := set $resolved "operated" $operated }}
 {{- end }}
 {{- end }}
 

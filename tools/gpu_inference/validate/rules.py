@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gpu_inference.resolve import resolve_values
-from gpu_inference.validate import runtime_rules, scaling_rules, traffic, workload_rules
+from gpu_inference.validate import operator_rules, runtime_rules, scaling_rules, traffic, workload_rules
 from gpu_inference.validate.schema_errors import Mistake, mistakes, nearest, show
 from gpu_inference.values.presets import KINDS, Kind, load_presets, overlay
 from gpu_inference.values.tree import Path
@@ -287,6 +287,7 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     _nodes,
     _tolerations,
     *scaling_rules.RULES,
+    *operator_rules.RULES,
     _network,
     _startup,
     *traffic.RULES,

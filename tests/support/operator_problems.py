@@ -75,13 +75,13 @@ OPERATOR_PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "claim as the source of a NIMService": (
         _with(NIM, model={"source": "pvc://models/a"}),
-        "models.m.model.source: the NIM operator downloads",
+        "models.m.model.source: the operator downloads",
         "set it to image://",
     ),
     "NIMService of no pods": (_with(NIM, replicas=0), "models.m.replicas: a NIMService has one pod", "raise it"),
     "NIMService with a surge": (
         _with(NIM, rollout={"spareGPU": True}),
-        "models.m.rollout.spareGPU: the NIM operator takes an old pod away",
+        "models.m.rollout.spareGPU: the operator takes an old pod away",
         "set it to false",
     ),
     "RayService without an application": (

@@ -20,7 +20,7 @@ gpu-inference.check.operated: of models whose pods an operator makes.
 {{ $path }}.autoscaling.provider: a {{ $kind }} brings an autoscaler of its own. Fix: set it to hpa.
 {{- end }}
 {{- if eq .kind.operated "nimService" }}
-  {{- template "gpu-inference.check.nim" (dict "model" . "path" $path) }}
+  {{- template "gpu-inference.check.ngc" (dict "model" . "path" $path) }}
 {{- else }}
   {{- range list "importPath" "deployment" }}
     {{- if not (get $s.rayService .) }}
@@ -36,26 +36,26 @@ gpu-inference.check.operated: of models whose pods an operator makes.
 {{- end }}
 
 {{/*
-gpu-inference.check.nim. Takes {model, path}.
+gpu-inference.check.ngc. Takes {model, path}.
 */}}
-{{- define "gpu-inference.check.nim" -}}
+{{- define "gpu-inference.check.ngc" -}}
 {{- $s := .model.spec }}
-{{- $nim := $s.nimService }}
-{{- if not $nim.authSecret }}
+{{- $own := $s.nimService }}
+{{- if not $own.authSecret }}
 {{ .path }}.nimService.authSecret: is not set. Fix: name the Secret with NGC_API_KEY.
 {{- end }}
-{{- if not $nim.cache }}
+{{- if not $own.cache }}
 {{ .path }}.nimService.cache: is not set, and every pod would download the model. Fix: set its size and accessMode.
-{{- else if and (eq $nim.cache.accessMode "ReadWriteOnce") (gt (include "gpu-inference.workload.mostPods" .model | int64) 1) }}
+{{- else if and (eq $own.cache.accessMode "ReadWriteOnce") (gt (include "gpu-inference.workload.mostPods" .model | int64) 1) }}
 {{ .path }}.nimService.cache.accessMode: one node can mount it at a time, and several pods share it. Fix: set it to ReadWriteMany.
 {{- end }}
 {{- if not (hasPrefix "image://" $s.model.source) }}
-{{ .path }}.model.source: the NIM operator downloads what belongs to the image. Fix: set it to image://.
+{{ .path }}.model.source: the operator downloads what belongs to the image. Fix: set it to image://.
 {{- end }}
 {{- if and (not $s.autoscaling.enabled) (eq (int64 $s.replicas) 0) }}
 {{ .path }}.replicas: a NIMService has one pod at least. Fix: raise it.
 {{- end }}
 {{- if $s.rollout.spareGPU }}
-{{ .path }}.rollout.spareGPU: the NIM operator takes an old pod away before it brings a new one. Fix: set it to false.
+{{ .path }}.rollout.spareGPU: the operator takes an old pod away before it brings a new one. Fix: set it to false.
 {{- end }}
 {{- end }}

@@ -74,12 +74,12 @@ def _nim(model: Model) -> Iterator[Mistake]:
         message = "one node can mount it at a time, and several pods share it"
         yield model.mistake("claim-shared", "nimService.cache.accessMode", message, "set it to ReadWriteMany")
     if not model.spec["model"]["source"].startswith("image://"):
-        message = "the NIM operator downloads what belongs to the image"
+        message = "the operator downloads what belongs to the image"
         yield model.mistake("model-source", "model.source", message, "set it to image://")
     if not model.spec["autoscaling"]["enabled"] and model.spec["replicas"] == 0:
         yield model.mistake("operator", "replicas", "a NIMService has one pod at least", "raise it")
     if model.spec["rollout"]["spareGPU"]:
-        message = "the NIM operator takes an old pod away before it brings a new one"
+        message = "the operator takes an old pod away before it brings a new one"
         yield model.mistake("rollout", "rollout.spareGPU", message, "set it to false")
 
 

@@ -56,7 +56,7 @@ class Clusters:
     def of(self, cloud: str) -> Provider:
         if not self._running or self._cloud != cloud:
             self.down()
-            started = EmbeddedCluster(f"values-{cloud}-{os.getpid()}", cloud=cloud)
+            started = EmbeddedCluster(f"values-{cloud}-{os.getpid()}", cloud=cloud, crds=True)
             started.up()
             self._running, self._cloud = started, cloud
         return self._running

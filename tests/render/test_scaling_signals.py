@@ -69,7 +69,7 @@ def test_a_ratio_of_the_service():
             "object": {
                 "metric": {"name": "triton_queue_compute_ratio"},
                 "describedObject": {"apiVersion": "v1", "kind": "Service", "name": service},
-                "target": {"type": "AverageValue", "averageValue": "0.8"},
+                "target": {"type": "AverageValue", "averageValue": "800m"},
             },
         },
     ]
@@ -109,8 +109,8 @@ def test_every_metric_has_a_rule():
 @pytest.mark.parametrize(
     ("runtime", "target", "name", "value"),
     [
-        ("vllm", {"kvCacheUsage": 0.8}, "vllm_kv_cache_usage_perc", "0.8"),
-        ("sglang", {"kvCacheUsage": 0.75}, "sglang_token_usage", "0.75"),
+        ("vllm", {"kvCacheUsage": 0.8}, "vllm_kv_cache_usage_perc", "800m"),
+        ("sglang", {"kvCacheUsage": 0.75}, "sglang_token_usage", "750m"),
         ("llama-cpp", {"requestsWaiting": 3}, "llamacpp_requests_deferred", "3"),
         ("triton", {"requestsWaiting": 2000000}, "nv_inference_pending_request_count", "2000000"),
     ],

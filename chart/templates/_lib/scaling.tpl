@@ -54,7 +54,7 @@ gpu-inference.scaling.metrics: entries of a HorizontalPodAutoscaler. Takes {mode
 {{- $entries := list }}
 {{- range .model.signals }}
   {{- $metric := dict "name" .name }}
-  {{- $target := dict "type" "AverageValue" "averageValue" (include "gpu-inference.args.text" .value) }}
+  {{- $target := dict "type" "AverageValue" "averageValue" (include "gpu-inference.scaling.quantity" .value) }}
   {{- $entry := dict "metric" $metric "target" $target }}
   {{- if eq .type "Resource" }}
     {{- $entry = dict "name" .name "target" (dict "type" "Utilization" "averageUtilization" (int64 .value)) }}
@@ -70,6 +70,13 @@ gpu-inference.scaling.metrics: entries of a HorizontalPodAutoscaler. Takes {mode
   {{- $entries = append $entries (dict "type" .type (lower .type) $entry) }}
 {{- end }}
 {{- concat $entries .model.spec.autoscaling.metrics | toYaml }}
+{{- end }}
+
+{{/*
+gpu-inference.scaling.quantity writes a number as the API server does, so that nothing sees a difference.
+*/}}
+{{- define "gpu-inference.scaling.quantity" -}}
+{{- if eq (float64 .) (floor .) }}{{ int64 . }}{{ else }}{{ round (mulf . 1000) 0 | int64 }}m{{ end }}
 {{- end }}
 
 {{/*

@@ -185,6 +185,14 @@ def test_an_update_without_spare_gpus_changes_no_running_cluster(major):
     assert ray(major, rollout={"spareGPU": False})["upgradeStrategy"] == {"type": "None"}
 
 
+def test_ray_s_object_store_fits_into_shared_memory(major):
+    cluster = ray(major, shm={"sizeLimit": "3Gi"})["rayClusterConfig"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert 2 * 1024**3 < int(group["rayStartParams"]["object-store-memory"]) < 3 * 1024**3
+        (shm,) = [v for v in group["template"]["spec"]["volumes"] if v["name"] == "shm"]
+        assert shm["emptyDir"] == {"medium": "Memory", "sizeLimit": "3Gi"}
+
+
 def test_ray_is_of_the_image_s_version(major):
     assert ray(major, runtimeVersion="2.61.0")["rayClusterConfig"]["rayVersion"] == "2.61.0"
 

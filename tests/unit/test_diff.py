@@ -124,10 +124,8 @@ def test_text_and_markdown_say_the_same(diff):
         assert "Deployment/release-a" in out
         assert "4 nvidia-l4 -> 6 nvidia-l4" in out
         assert "2,350 -> 3,525 (+1,175) USD a month" in out
-    _, out = diff(
-        "nvidia-l4}\n    replicas", "amd-mi300x}\n    image: {repository: r, tag: t}\n    replicas", "-o", "text"
-    )
-    assert "no price of amd-mi300x (onDemand)" in out
+    _, out = diff("nvidia-l4}\n    replicas", "nvidia-gh200}\n    replicas", "-o", "text")
+    assert "no price of nvidia-gh200 (onDemand)" in out
 
 
 def test_wrong_usage(repository, diff, tmp_path, monkeypatch, capsys):

@@ -118,7 +118,12 @@ def _below(path: Path, places: tuple[str, ...]) -> bool:
 def _differences(old: Any, new: Any, path: Path = ()) -> Iterator[tuple[Path, Any, Any]]:
     """Leaves that differ. Lists whose items have names are compared by them, so that a new one moves nothing."""
     old, new = _named(old), _named(new)
-    if isinstance(old, dict) and isinstance(new, dict):
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, pair in enumerate(zip(old, new, strict=True)):
+            yield from _differences(*pair, (*path, str(index))) if pair[0] != pair[1] else ()
+    elif isinstance(old, list) and isinstance(new, list):
+        yield path, [item for item in old if item not in new], [item for item in new if item not in old]
+    elif isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(key for key in new if key not in old)]:
             if old.get(key) != new.get(key) or (key in old) != (key in new):
                 yield from _differences(old.get(key), new.get(key), (*path, str(key)))

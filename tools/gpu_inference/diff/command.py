@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from gpu_inference.diff.model import EFFECTS
+from gpu_inference.diff import checkout
+from gpu_inference.diff.classify import changes
+from gpu_inference.diff.cost import PRICES, read_prices
+from gpu_inference.diff.model import EFFECTS, Change, Comparison
+from gpu_inference.diff.render import Rendered, releases
 from gpu_inference.diff.reporters import FORMATS
 from gpu_inference.errors import UserError
+from gpu_inference.helm import Helm, find_helm
 
 _EPILOG = f"""\
 PATHs are values files, folders and manifests as for `validate`, from the root of the repository; without any, values/.
@@ -35,11 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from gpu_inference.diff import checkout
-    from gpu_inference.diff.cost import PRICES, read_prices
-    from gpu_inference.diff.render import releases
-    from gpu_inference.helm import Helm, find_helm
-
     prices = read_prices(args.prices or PRICES)
     root = checkout.root_of(Path.cwd())
     paths = [_inside(root, path) for path in args.paths] or [Path("values")]
@@ -62,14 +62,12 @@ def _inside(root: Path, path: Path) -> Path:
     return resolved.relative_to(root)
 
 
-def _compared(old: Mapping, new: Mapping) -> Iterator:  # type: ignore[type-arg]
-    from gpu_inference.diff.classify import changes
-    from gpu_inference.diff.model import Change, Comparison
-    from gpu_inference.diff.render import Rendered
-
+def _compared(old: Mapping[str, Rendered], new: Mapping[str, Rendered]) -> Iterator[Comparison]:
     nothing = Rendered()
     for name in sorted({*old, *new}):
         before, after = old.get(name, nothing), new.get(name, nothing)
-        broken: Sequence[Change] = [Change(name, "invalid", detail=after.error)] if after.error else []
-        # What could not be rendered before is, as a whole, new.
-        yield Comparison(name, broken or list(changes(before, after)), before.fleet, after.fleet)
+        if after.error:
+            # Nothing can be said of what would be there.
+            yield Comparison(name, [Change(name, "invalid", detail=after.error)], before.fleet, before.fleet)
+        else:
+            yield Comparison(name, list(changes(before, after)), before.fleet, after.fleet)

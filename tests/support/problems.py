@@ -11,6 +11,7 @@ from .matrix import minimal_model
 from .operator_problems import OPERATOR_PROBLEMS
 from .render import load_yaml
 from .scaling_problems import SCALING_PROBLEMS
+from .sharing_problems import SHARING_PROBLEMS
 from .workload_problems import WORKLOAD_PROBLEMS
 
 VLLM = load_yaml(CHART / "runtimes/vllm.yaml")
@@ -243,4 +244,4 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
 }  # fmt: skip
 
 
-PROBLEMS |= WORKLOAD_PROBLEMS | SCALING_PROBLEMS | OPERATOR_PROBLEMS
+PROBLEMS |= WORKLOAD_PROBLEMS | SCALING_PROBLEMS | OPERATOR_PROBLEMS | SHARING_PROBLEMS

@@ -6,6 +6,8 @@ chart share:
   .resolved.networked   those of them that have more to do with the network than a Service
   .resolved.scaled      those of them with an autoscaler; they also have .signals
   .resolved.operated    models whose pods an operator makes; they are not among the others
+  .resolved.shared      those that do not simply ask for whole GPUs
+  .resolved.claimed     those of them that claim their GPUs (.claim)
   .resolved.unknown   text: names of presets that do not exist, a line each
 A spec is, the last one wins: the cloud's scheduling, modelDefaults, the runtime's defaults, the accelerator's defaults,
 models.<name>; then entries that are `false` are removed, and what follows from the rest is added.
@@ -13,7 +15,7 @@ models.<name>; then entries that are `false` are removed, and what follows from 
 {{- define "gpu-inference.resolve.all" -}}
 {{- if not (hasKey . "resolved") }}
   {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict }}
-  {{- $resolved := dict "models" list "networked" list "scaled" list "operated" list "unknown" "" }}
+  {{- $resolved := dict "models" list "networked" list "scaled" list "operated" list "shared" list "claimed" list "unknown" "" }}
   {{- $_ := set . "resolved" $resolved }}
   {{- $wanted := dict "root" . "store" $store "kind" "clouds" "name" .Values.cloud "what" "cloud" "path" "cloud" }}
   {{- $_ := set $resolved "unknown" (include "gpu-inference.resolve.preset" $wanted) }}
@@ -22,11 +24,15 @@ models.<name>; then entries that are `false` are removed, and what follows from 
   {{- $networked := list }}
   {{- $scaled := list }}
   {{- $operated := list }}
+  {{- $shared := list }}
+  {{- $claimed := list }}
   {{- range $name, $values := .Values.models }}
     {{- $m := dict "root" $root "store" $store "name" $name "values" $values }}
     {{- template "gpu-inference.resolve.presets" $m }}
     {{- if hasKey $m "accelerator" }}
       {{- template "gpu-inference.resolve.model" $m }}
+      {{- if $m.shared }}{{ $shared = append $shared $m }}{{ end }}
+      {{- if $m.claim }}{{ $claimed = append $claimed $m }}{{ end }}
       {{- if hasKey $m.kind "operated" }}
         {{- $operated = append $operated $m }}
         {{- if $m.spec.autoscaling.enabled }}{{ template "gpu-inference.scaling.signals" $m }}{{ end }}
@@ -44,6 +50,8 @@ models.<name>; then entries that are `false` are removed, and what follows from 
   {{- $_ := set $resolved "networked" $networked }}
   {{- $_ := set $resolved "scaled" $scaled }}
   {{- $_ := set $resolved "operated" $operated }}
+  {{- $_ := set $resolved "shared" $shared }}
+  {{- $_ := set $resolved "claimed" $claimed }}
 {{- end }}
 {{- end }}
 

@@ -37,6 +37,7 @@ _WITHOUT: Mapping[str, tuple[str, ...]] = {
         "container",
         "absentNodeLabels",
         "image.digest",
+        "accelerator.dra",
         "serviceAccount.annotations",
         "serviceAccount.name",
     ),

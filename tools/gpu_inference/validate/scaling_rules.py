@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from gpu_inference.validate.runtime_rules import numbers
 from gpu_inference.validate.schema_errors import Mistake, show
 from gpu_inference.values.tree import Path
 
@@ -156,7 +157,7 @@ def _unknown(model: Model, target: str) -> Mistake:
 
 def _since(model: Model) -> Iterator[Mistake]:
     said, own = model.runtime["metrics"].get("since"), model.spec.get("runtimeVersion")
-    if said and own and _numbers(own) < _numbers(said):
+    if said and own and numbers(own) < numbers(said):
         message = f"{model.spec['runtime']} {own} has no metric of requests in flight"
         yield model.mistake(
             "scaling-signal", "autoscaling.enabled", message, f"use {said} or newer, or set it to false"
@@ -173,12 +174,6 @@ def _selector(model: Model, metric: Mapping[str, Any] | None) -> Iterator[Mistak
 
 def _cpu(container: Mapping[str, Any]) -> Any:
     return container.get("resources", {}).get("requests", {}).get("cpu")
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    """A version, to compare: 1.3 is 1.3.0."""
-    numbers = [int(part) for part in text.split(".")]
-    return tuple(numbers + [0] * (3 - len(numbers)))
 
 
 RULES = (scaling,)

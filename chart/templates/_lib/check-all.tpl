@@ -26,10 +26,7 @@ gpu-inference.check.models asks every model everything. Takes .resolved. `templa
     {{- template "gpu-inference.check.service" . }}
   {{- end }}
 {{- end }}
-{{- range .operated }}
-  {{- template "gpu-inference.check.operated" . }}
-  {{- if .spec.autoscaling.enabled }}{{ template "gpu-inference.check.scaling" . }}{{ end }}
-{{- end }}
+{{- range .operated }}{{ template "gpu-inference.check.operated" . }}{{ end }}
 {{- range .scaled }}
   {{- template "gpu-inference.check.scaling" . }}
 {{- end }}

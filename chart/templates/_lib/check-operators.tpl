@@ -16,6 +16,7 @@ gpu-inference.check.operated: of models whose pods an operator makes.
 {{ $path }}.{{ . }}: a {{ $kind }} has nothing like it. Fix: remove it, or set workload to Deployment.
   {{- end }}
 {{- end }}
+{{- if $s.autoscaling.enabled }}{{ template "gpu-inference.check.scaling" . }}{{ end }}
 {{- if and $s.autoscaling.enabled (ne $s.autoscaling.provider "hpa") }}
 {{ $path }}.autoscaling.provider: a {{ $kind }} brings an autoscaler of its own. Fix: set it to hpa.
 {{- end }}

@@ -22,8 +22,6 @@ models.<name>; then entries that are `false` are removed, and what follows from 
   {{- $root := . }}
   {{- $models := list }}
   {{- $networked := list }}
-  {{- $scaled := list }}
-  {{- $operated := list }}
   {{- $shared := list }}
   {{- $claimed := list }}
   {{- range $name, $values := .Values.models }}
@@ -34,7 +32,7 @@ models.<name>; then entries that are `false` are removed, and what follows from 
       {{- if $m.shared }}{{ $shared = append $shared $m }}{{ end }}
       {{- if $m.claim }}{{ $claimed = append $claimed $m }}{{ end }}
       {{- if hasKey $m.kind "operated" }}
-        {{- $operated = append $operated $m }}
+        {{- $_ := set $resolved "operated" (append $resolved.operated $m) }}
         {{- if $m.spec.autoscaling.enabled }}{{ template "gpu-inference.scaling.signals" $m }}{{ end }}
         {{- continue }}
       {{- end }}
@@ -42,14 +40,12 @@ models.<name>; then entries that are `false` are removed, and what follows from 
       {{- if or $m.spec.networkPolicy.enabled $m.spec.ingress.enabled $m.spec.gateway.enabled }}{{ $networked = append $networked $m }}{{ end }}
       {{- if $m.spec.autoscaling.enabled }}
         {{- template "gpu-inference.scaling.signals" $m }}
-        {{- $scaled = append $scaled $m }}
+        {{- $_ := set $resolved "scaled" (append $resolved.scaled $m) }}
       {{- end }}
     {{- end }}
   {{- end }}
   {{- $_ := set $resolved "models" $models }}
   {{- $_ := set $resolved "networked" $networked }}
-  {{- $_ := set $resolved "scaled" $scaled }}
-  {{- $_ := set $resolved "operated" $operated }}
   {{- $_ := set $resolved "shared" $shared }}
   {{- $_ := set $resolved "claimed" $claimed }}
 {{- end }}

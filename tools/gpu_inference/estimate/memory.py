@@ -10,8 +10,9 @@ Engines differ in what the fraction is of (`Basis`): of all memory (vLLM), of al
 (SGLang), of what weights and buffers leave (TensorRT-LLM, LMDeploy). The rest is vLLM's.
 
 Derived, not fitted: weights and cache (from the shapes of the layers), the first term of activations (the widest moment
-of a gated MLP: its two inputs and its output; residual, normalised and new hidden states), experts' buffers, block
-rounding (vLLM v1/kv_cache_interface.py). Fitted to vLLM 0.19.0's own report of 49 runs on an H100
+of a gated MLP: its two inputs and its output; residual, normalised and new hidden states), block rounding (vLLM
+v1/kv_cache_interface.py). The experts' term was given its form with Qwen3-30B-A3B in view, and is left out for mxfp4,
+as gpt-oss showed none. Fitted to vLLM 0.19.0's own report of 49 runs on an H100
 (github.com/llm-d-incubation/llm-d-planner, docs/accuracy/vllm-v0.19.0-accuracy-report.md, commit 2d557dc): LOGIT to the
 activations of Llama-3.1-8B and Qwen3-8B, RUNTIME and RUNTIME_TENSOR to "non-torch", GRAPHS to the mean of its CUDA
 graphs (half of it with the fewer graphs of 256 sequences: an assumption). DRIVER: torch sees 14.56, 22.07 and 79.19 GiB

@@ -55,7 +55,8 @@ def lines(found: Estimate) -> Iterator[str]:
         yield f"  {problem.severity}: {problem.path}: {problem.message}. Fix: {problem.fix}."
     for suggestion in found.suggestions:
         values = ", ".join(f"{path}: {value}" for path, value in suggestion.values.items())
-        yield f"  try {values}: {_sequences(suggestion.memory)}"
+        copy = " (a quantized copy of the model)" if "model.weightsDtype" in suggestion.values else ""
+        yield f"  try {values}{copy}: {_sequences(suggestion.memory)}"
     for note in found.notes:
         yield f"  note: {note}"
 

@@ -256,8 +256,8 @@ def test_each_suggestion_does_what_it_says(source: str, accelerator: str) -> Non
     [
         ({"accelerator": {"count": 3}, "parallelism": {"tensor": 3}}, "heads", "error"),
         ({"accelerator": {"count": 16}, "parallelism": {"tensor": 16}}, "kv-heads", "warning"),
-        ({"accelerator": {"type": "nvidia-t4"}}, "format", "error"),
-        ({"startup": {"loadSeconds": 60}}, "slow", "warning"),
+        ({"accelerator": {"type": "nvidia-t4"}, "model": {"dtype": "bfloat16"}}, "format", "error"),
+        ({"startup": {"loadSeconds": 40}}, "slow", "warning"),
     ],
 )
 def test_problems(own: dict[str, Any], code: str, severity: str) -> None:
@@ -267,6 +267,19 @@ def test_problems(own: dict[str, Any], code: str, severity: str) -> None:
     assert found[code].message
     assert found[code].fix
     assert one(accelerator={"type": "nvidia-h100"}).problems == ()
+
+
+def test_a_slice_is_a_small_gpu_of_which_there_are_no_two() -> None:
+    mig = {"type": "nvidia-h100", "sharing": "mig", "mig": {"profile": "1g.10gb"}}
+    found = one("hf://Qwen/Qwen2.5-1.5B-Instruct", accelerator=mig)
+    assert found.gpu.name == "nvidia-h100 1g.10gb"
+    assert found.memory.budget_bytes_per_gpu < 10 * GIB
+    assert found.fits
+    large = one(accelerator=mig)
+    assert not large.fits
+    assert {key for suggestion in large.suggestions for key in suggestion.values} <= {
+        "model.kvCacheDtype", "model.weightsDtype", "model.contextLength", "model.maxConcurrentRequests",
+    }  # fmt: skip
 
 
 def test_what_is_guessed_is_said() -> None:
@@ -319,6 +332,9 @@ def test_a_cold_start_is_the_one_it_was_fitted_to() -> None:
     found = startup(shape_of("llama-3.1-8b"), "hf://meta-llama/Llama-3.1-8B-Instruct")
     assert found.load_seconds == pytest.approx(294, rel=0.01)
     assert found.advised_load_seconds == 300
+    # … and 82 s with its caches, read from a faster disk than a new node's.
+    warm = startup(shape_of("llama-3.1-8b"), "hf://meta-llama/Llama-3.1-8B-Instruct", gigabytes_per_second=16.06 / 18)
+    assert warm.least_seconds == pytest.approx(82, rel=0.01)
 
 
 def test_reading_from_local_nvme() -> None:

@@ -28,11 +28,11 @@ Change = tuple[dict[str, Any], ModelShape, Gpu, Layout]
 
 
 def suggestions(
-    shape: ModelShape, gpu: Gpu, layout: Layout, now: Memory, presets: Mapping[str, Mapping[str, Any]]
+    shape: ModelShape, gpu: Gpu, layout: Layout, now: Memory, presets: Mapping[str, Mapping[str, Any]] | None
 ) -> tuple[Suggestion, ...]:
     """Changes that make the model fit, if need be with a shorter context; if it fits, those that let more of its
     longest sequences run at once, as long as it is few. The first of each kind that does. presets: accelerators by
-    name."""
+    name; None where there can be neither other nor more GPUs."""
     if now.fits and now.sequences_at_context >= min(ENOUGH, now.max_sequences):
         return ()
     found: dict[frozenset[str], Suggestion] = {}
@@ -46,7 +46,9 @@ def suggestions(
     return tuple(found.values())
 
 
-def _changes(shape: ModelShape, gpu: Gpu, layout: Layout, presets: Mapping[str, Mapping[str, Any]]) -> Iterator[Change]:
+def _changes(
+    shape: ModelShape, gpu: Gpu, layout: Layout, presets: Mapping[str, Mapping[str, Any]] | None
+) -> Iterator[Change]:
     """The cheapest first."""
     fp8 = "fp8" in gpu.flops
     yield {}, shape, gpu, layout
@@ -57,6 +59,8 @@ def _changes(shape: ModelShape, gpu: Gpu, layout: Layout, presets: Mapping[str, 
     if shape.weights in PLAIN:
         for weights in ("fp8", "int4") if fp8 else ("int4",):
             yield {"model.weightsDtype": weights}, replace(shape, weights=weights), gpu, layout
+    if presets is None:
+        return
     for tensor in (2, 4, 8):
         if tensor > layout.tensor and not shape.architecture.heads % tensor:
             values = {"accelerator.count": tensor * layout.pipeline, "parallelism.tensor": tensor}

@@ -90,8 +90,8 @@ def defaults(schema: dict[str, Any]) -> Any:
 
 
 def render() -> str:
-    """The text of chart/values.schema.json: a line for each definition, to be read in differences, not in itself. Examples
-    are left to the schema for editors."""
+    """The text of chart/values.schema.json: a line for each definition, to be read in differences, not in itself.
+    Examples are left to the schema for editors."""
     bundled = _without_examples(bundle())
     definitions = ",\n".join(f"{_compact(name)}:{_compact(value)}" for name, value in bundled.pop("$defs").items())
     return _compact(bundled)[:-1] + ',\n"$defs":{\n' + definitions + "\n}}\n"

@@ -9,17 +9,25 @@ gpu-inference.volumes.pod: the volumes of a pod. Everything the chart adds is an
         - name: {{ $name }}
           emptyDir: {sizeLimit: {{ $dir.sizeLimit }}}
 {{- end }}
-{{- if and (hasPrefix "hf://" $s.model.source) (not (hasKey $s.claims "cache")) }}
+{{- if .scratch }}
         - name: cache
           emptyDir: {sizeLimit: {{ include "gpu-inference.quantity.memory" .sizes.cache }}}
+{{- end }}
+{{- if .folder }}
+        - name: downloader
+          configMap: {name: {{ include "gpu-inference.labels.fullname" .root }}-download}
+{{- end }}
+{{- if and .fetch (hasKey $s.storage.download "claim") }}
+        - name: cache
+          persistentVolumeClaim: {claimName: {{ $s.storage.download.claim }}}
 {{- end }}
 {{- if .files }}
         - name: files
           configMap: {name: {{ .fullname }}-files}
 {{- end }}
-{{- with include "gpu-inference.source.claim" $s.model.source }}
+{{- if hasPrefix "/models" $s.model.path }}
         - name: model
-          persistentVolumeClaim: {claimName: {{ . }}, readOnly: true}
+          {{ include "gpu-inference.source.volume" . }}
 {{- end }}
 {{- range $name, $volume := $s.volumes }}
         - name: {{ $name }}
@@ -53,17 +61,17 @@ gpu-inference.volumes.container: the same volumes, mounted.
 {{- range $name, $dir := $s.writable }}
             - {name: {{ $name }}, mountPath: {{ $dir.path }}}
 {{- end }}
-{{- if and (hasPrefix "hf://" $s.model.source) (not (hasKey $s.claims "cache")) }}
-            - {name: cache, mountPath: /cache}
+{{- if or .scratch (and .fetch (hasKey $s.storage.download "claim")) }}
+            - {name: cache, mountPath: /cache{{ if .folder }}, readOnly: true{{ end }}}
 {{- end }}
 {{- if .files }}
             - {name: files, mountPath: /etc/gpu-inference, readOnly: true}
 {{- end }}
-{{- if hasPrefix "pvc://" $s.model.source }}
+{{- if hasPrefix "/models" $s.model.path }}
             - {name: model, mountPath: /models, readOnly: true}
 {{- end }}
 {{- range $name, $claim := $s.claims }}
-            - {name: {{ $name }}, mountPath: {{ $claim.mountPath }}}
+            - {name: {{ $name }}, mountPath: {{ $claim.mountPath }}{{ if and $.folder (eq $name "cache") }}, readOnly: true{{ end }}}
 {{- end }}
 {{- range $name, $volume := $s.volumes }}
             - name: {{ $name }}

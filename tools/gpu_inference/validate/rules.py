@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gpu_inference.resolve import resolve_values
-from gpu_inference.validate import runtime_rules, traffic, workload_rules
+from gpu_inference.validate import runtime_rules, storage_rules, traffic, workload_rules
 from gpu_inference.validate.schema_errors import Mistake, mistakes, nearest, show
 from gpu_inference.values.presets import KINDS, Kind, load_presets, overlay
 from gpu_inference.values.tree import Path
@@ -19,7 +19,13 @@ from gpu_inference.values.tree import Path
 # Where a model names a preset.
 _NAMES: Mapping[Path, Kind] = {("runtime",): "runtimes", ("accelerator", "type"): "accelerators"}
 # Names and paths of the volumes the chart itself mounts.
-_CHART_MOUNTS = {"/dev/shm": "shm", "/cache": "cache", "/models": "model", "/etc/gpu-inference": "files"}
+_CHART_MOUNTS = {
+    "/dev/shm": "shm",
+    "/cache": "cache",
+    "/models": "model",
+    "/etc/gpu-inference": "files",
+    "/downloader": "downloader",
+}
 _GPU_VARIABLES = ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
 _REPLACED_LISTS = {"args": "extraArgs", "env": "env", "ports": "runtimes.<name>.ports", "volumeMounts": "volumes"}
 # What Services, PodDisruptionBudgets and Deployments select by.
@@ -66,6 +72,7 @@ def broken_rules(values: Mapping[str, Any]) -> Iterator[Mistake]:
         for rule in _RULES:
             yield from rule(model)
     yield from traffic.routes(models)
+    yield from storage_rules.names(models)
 
 
 def _presets(values: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -124,18 +131,6 @@ def _name(model: Model) -> Iterator[Mistake]:
     if model.values["fullnameOverride"] and len(fullname) > most:
         message = f"{fullname} has {len(fullname)} characters, and at most {most} fit into object names"
         yield model.mistake("name-length", "", message, "shorten the model's name or fullnameOverride")
-
-
-def _source(model: Model) -> Iterator[Mistake]:
-    text = model.spec["model"]["source"]
-    known = [f"{scheme}://" for scheme in model.runtime["modelSources"]]
-    if not text:
-        yield model.mistake(
-            "model-source", "model.source", "no source is set", f"set it to where the model lies, {' or '.join(known)}…"
-        )
-    elif not text.startswith(tuple(known)):
-        message = f"{show(text)} cannot be loaded by {model.spec['runtime']}"
-        yield model.mistake("model-source", "model.source", message, f"use one of {', '.join(known)}")
 
 
 def _image(model: Model) -> Iterator[Mistake]:
@@ -303,7 +298,7 @@ def _hatches(model: Model) -> Iterator[Mistake]:
 _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     *runtime_rules.RULES,
     _name,
-    _source,
+    *storage_rules.RULES,
     _image,
     _nodes,
     _tolerations,

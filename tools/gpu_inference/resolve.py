@@ -109,7 +109,7 @@ def _derive(spec: Spec, name: str, runtime: Spec) -> None:
     spec["ports"] = runtime["ports"]
     model, startup, drain = spec["model"], spec["startup"], spec["drain"]
     model["servedName"] = model.get("servedName") or name
-    model |= place(spec)
+    model |= place(spec, runtime)
     model["reference"] = model["path"] or model["repository"]
     probe = spec["probes"]["startup"]
     failures = probe.get("failureThreshold")
@@ -128,15 +128,19 @@ def scheme(source: str) -> str:
     return source.partition("://")[0]
 
 
-def fetcher(spec: Mapping[str, Any]) -> str:
+def fetcher(spec: Mapping[str, Any], runtime: Mapping[str, Any]) -> str:
     """Who downloads the model: pod, job or server; empty when nobody has to."""
-    return spec["storage"]["download"]["by"] if scheme(spec["model"]["source"]) in DOWNLOADED else ""
+    if scheme(spec["model"]["source"]) not in DOWNLOADED:
+        return ""
+    by = spec["storage"]["download"]["by"]
+    # A runtime that loads no folder gets its model itself.
+    return by if by != "pod" or "pvc" in runtime["modelSources"] else "server"
 
 
-def place(spec: Mapping[str, Any]) -> dict[str, str]:
+def place(spec: Mapping[str, Any], runtime: Mapping[str, Any]) -> dict[str, str]:
     """Where the server finds the model: {path} in the container, or {repository, hubFile} on the hub; empty else."""
     model, download = spec["model"], spec["storage"]["download"]
-    source, file, by = model["source"], model.get("file", ""), fetcher(spec)
+    source, file, by = model["source"], model.get("file", ""), fetcher(spec, runtime)
     rest = source.partition("://")[2].removesuffix("/")
     path = ""
     if by and by != "server":

@@ -17,6 +17,7 @@ model.hubFile, what the server is told.
 {{- $folder := "" }}
 {{- if has $scheme (list "hf" "s3" "gs" "az") }}
   {{- $fetch = $download.by }}
+  {{- if and (eq $fetch "pod") (not (has "pvc" .runtime.modelSources)) }}{{ $fetch = "server" }}{{ end }}
   {{- if eq $fetch "server" }}
     {{- $repository = $rest }}
   {{- else }}

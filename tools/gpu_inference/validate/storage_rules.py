@@ -41,7 +41,7 @@ def unused(model: Model) -> Iterator[Mistake]:
             yield model.mistake("unused-value", "model.revision", "only hf:// has revisions", "remove it")
         elif not (
             key in takes
-            or (key == "revision" and fetcher(model.spec) not in ("", "server"))
+            or (key == "revision" and fetcher(model.spec, model.runtime) not in ("", "server"))
             or (key == "file" and (said["path"] or "hubFile" in takes))
         ):
             message = f"{runtime} has no argument for it, and would serve as if it were not there"
@@ -60,7 +60,7 @@ def _taken(runtime: Mapping[str, Any]) -> set[str]:
 
 def place(model: Model) -> Iterator[Mistake]:
     """Sources that are downloaded, or come in a volume that is no claim."""
-    said, by, kind = model.spec["model"], fetcher(model.spec), scheme(model.spec["model"]["source"])
+    said, by, kind = model.spec["model"], fetcher(model.spec, model.runtime), scheme(model.spec["model"]["source"])
     runtime = model.spec["runtime"]
     if kind == "hostPath" and not model.spec["security"]["allowHostPath"]:
         message = "hostPath:// breaks Pod Security, and shows the node's files to the pod"
@@ -75,7 +75,7 @@ def place(model: Model) -> Iterator[Mistake]:
     if by == "server" and kind != "hf":
         message = f"{runtime} downloads nothing from {kind}:// itself"
         yield model.mistake("download", at, message, "set it to pod or job")
-    elif by in ("pod", "job") and "pvc" not in model.runtime["modelSources"]:
+    elif by == "job" and "pvc" not in model.runtime["modelSources"]:
         yield model.mistake("download", at, f"{runtime} cannot load a folder", "set it to server")
     if by in ("pod", "job"):
         if "initContainers" in model.spec["pod"]:
@@ -128,7 +128,7 @@ def _names(model: Model) -> Iterator[tuple[str, str]]:
             yield "Ingress", f"{name}-grpc"
     if spec["networkPolicy"]["enabled"]:
         yield "NetworkPolicy", name
-        if fetcher(spec) == "job":
+        if fetcher(spec, model.runtime) == "job":
             yield "NetworkPolicy", f"{name}-download"
 
 

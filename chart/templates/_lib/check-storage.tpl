@@ -87,7 +87,7 @@ gpu-inference.check.names: names made of two parts may meet, `a` and `b-c` with 
 {{- range $names }}
   {{- $key := join " " . }}
   {{- if hasKey $.store.names $key }}
-models.{{ $.name }}: {{ index $.store.names $key }} has a {{ first . }} called {{ last . }} too. Fix: rename one of the two models.
+models.{{ $.name }}: its {{ first . }} {{ last . }} is also one of {{ index $.store.names $key }}. Fix: rename one of the two models.
   {{- else }}
     {{- $_ := set $.store.names $key $.name }}
   {{- end }}

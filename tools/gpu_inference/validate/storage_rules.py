@@ -110,7 +110,7 @@ def names(models: Iterable[Model]) -> Iterator[Mistake]:
     for model in sorted(models, key=lambda model: model.name):
         for kind, name in _names(model):
             if (kind, name) in taken:
-                message = f"{taken[kind, name]} has a {kind} called {name} too"
+                message = f"its {kind} {name} is also one of {taken[kind, name]}"
                 path: Path = ("models", model.name)
                 yield Mistake("name-taken", path, message, "rename one of the two models")
             else:

@@ -19,7 +19,7 @@ gpu-inference.volumes.pod: the volumes of a pod. Everything the chart adds is an
 {{- end }}
 {{- if and .fetch (hasKey $s.storage.download "claim") }}
         - name: cache
-          persistentVolumeClaim: {claimName: {{ $s.storage.download.claim }}}
+          persistentVolumeClaim: {claimName: {{ $s.storage.download.claim }}{{ if eq .fetch "job" }}, readOnly: true{{ end }}}
 {{- end }}
 {{- if .files }}
         - name: files
@@ -36,7 +36,7 @@ gpu-inference.volumes.pod: the volumes of a pod. Everything the chart adds is an
 {{- if ne $s.workload "StatefulSet" }}
   {{- range $name, $_ := $s.claims }}
         - name: {{ $name }}
-          persistentVolumeClaim: {claimName: {{ $.fullname }}-{{ $name }}}
+          persistentVolumeClaim: {claimName: {{ $.fullname }}-{{ $name }}{{ if and (eq $.fetch "job") (eq $name "cache") }}, readOnly: true{{ end }}}
   {{- end }}
 {{- end }}
 {{- end }}

@@ -68,7 +68,7 @@ def test_a_changed_file_replaces_the_pods(major):
 
 def test_no_files_no_config_map(major):
     found = render(over(yaml.safe_load(POSITIVE.read_text()), {"models": {"a": {"runtime": "vllm", "model": {
-        "source": "hf://a/b"}}}}), major=major)  # fmt: skip
+        "source": "pvc://a/b"}}}}), major=major)  # fmt: skip
     assert of_kind(found, "ConfigMap") == []
     template = one(found, "Deployment", "a")["spec"]["template"]
     assert "gpu-inference.io/files" not in template["metadata"]["annotations"]

@@ -19,7 +19,7 @@ silence.
 {{ $path }}.{{ $key }}: {{ $.spec.runtime }} has no argument for it, and would serve as if it were not there. Fix: remove it, or define it in runtimes.{{ $.spec.runtime }}.
   {{- end }}
 {{- end }}
-{{- if or .fetch (has .scheme (list "oci" "hostPath")) }}{{ include "gpu-inference.check.storage" . }}{{ end }}
+{{- if or .fetch (has .scheme (list "oci" "hostPath")) }}{{ template "gpu-inference.check.storage" . }}{{ end }}
 {{- end }}
 
 {{/*
@@ -43,7 +43,7 @@ gpu-inference.check.storage: of models that are downloaded, or come in a volume 
   {{- if hasKey .spec.pod "initContainers" }}
 {{ $path }}.pod.initContainers: would replace the download. Fix: remove it, or set storage.download.by to server.
   {{- end }}
-  {{- include "gpu-inference.check.shared" . }}
+  {{- template "gpu-inference.check.shared" . }}
 {{- end }}
 {{- end }}
 

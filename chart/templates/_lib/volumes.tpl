@@ -11,7 +11,7 @@ gpu-inference.volumes.pod: the volumes of a pod. Everything the chart adds is an
 {{- end }}
 {{- if .scratch }}
         - name: cache
-          emptyDir: {sizeLimit: {{ include "gpu-inference.quantity.memory" .sizes.cache }}}
+          emptyDir: {sizeLimit: {{ template "gpu-inference.quantity.memory" .sizes.cache }}}
 {{- end }}
 {{- if .folder }}
         - name: downloader
@@ -27,7 +27,7 @@ gpu-inference.volumes.pod: the volumes of a pod. Everything the chart adds is an
 {{- end }}
 {{- if hasPrefix "/models" $s.model.path }}
         - name: model
-          {{ include "gpu-inference.source.volume" . }}
+          {{ template "gpu-inference.source.volume" . }}
 {{- end }}
 {{- range $name, $volume := $s.volumes }}
         - name: {{ $name }}

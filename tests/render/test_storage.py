@@ -73,6 +73,16 @@ def test_the_token_is_the_downloads_alone():
     assert "secretKeyRef" not in json.dumps(template["containers"])
 
 
+def test_the_downloads_environment():
+    """The model's wins, each name is there once, and what the script reads is the chart's."""
+    own = {"HF_TOKEN": "own", "HF_ENDPOINT": "https://hub.example.com", "DOWNLOAD": "x"}
+    container = download(pod(objects(model=HUB, storage={"download": {"env": own}})))
+    names = [entry["name"] for entry in container["env"]]
+    assert sorted(names) == ["DOWNLOAD", "HF_ENDPOINT", "HF_TOKEN", "NVIDIA_VISIBLE_DEVICES"]
+    assert env_of(container)["HF_TOKEN"]["value"] == "own"
+    assert wanted(container)["source"] == "hf://org/name"
+
+
 @pytest.mark.parametrize(
     "runtime", [r for r in RUNTIMES if {"hf", "pvc"} <= set(load_yaml(CHART / f"runtimes/{r}.yaml")["modelSources"])]
 )

@@ -1,8 +1,8 @@
 {{/*
 gpu-inference.source.place sets what follows from model.source: .scheme; .fetch, who downloads it (pod, job, server, or empty);
 .folder, where the chart downloads it to, one for each choice of files, so that nothing changes below a running server; .scratch,
-whether a disk of the node holds it; and in the spec model.path or model.repository and
-model.hubFile, what the server is told.
+whether a disk of the node holds it; .allow, patterns of its files; and in the spec model.path, or model.repository and
+model.hubFile: what the server is told.
 */}}
 {{- define "gpu-inference.source.place" -}}
 {{- $s := .spec }}
@@ -21,6 +21,9 @@ model.hubFile, what the server is told.
   {{- if eq $fetch "server" }}
     {{- $repository = $rest }}
   {{- else }}
+    {{- $allow := $download.allow }}
+    {{- if and $file (not $allow) }}{{ $allow = list $file (print $file "/*") }}{{ end }}
+    {{- $_ := set . "allow" $allow }}
     {{- $choice := list $source (get $s.model "revision") $file (join " " $download.allow) (join " " $download.ignore) $download.pickles }}
     {{- $folder = join "\n" $choice | sha256sum | trunc 12 | print "/cache/" }}
     {{- $path = print $folder "/" $rest }}

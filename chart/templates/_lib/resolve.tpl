@@ -6,6 +6,8 @@ chart share:
   .resolved.networked   those of them that have more to do with the network than a Service
   .resolved.jobs        those whose model a Job downloads
   .resolved.downloads   whether the chart downloads any model
+  .resolved.shared      those that do not simply ask for whole GPUs
+  .resolved.claimed     those of them that claim their GPUs (.claim)
   .resolved.unknown   text: names of presets that do not exist, a line each
 A spec is, the last one wins: the cloud's scheduling, modelDefaults, the runtime's defaults, the accelerator's defaults,
 models.<name>; then entries that are `false` are removed, and what follows from the rest is added.
@@ -13,7 +15,7 @@ models.<name>; then entries that are `false` are removed, and what follows from 
 {{- define "gpu-inference.resolve.all" -}}
 {{- if not (hasKey . "resolved") }}
   {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict }}
-  {{- $resolved := dict "models" list "networked" list "jobs" list "downloads" false "unknown" "" }}
+  {{- $resolved := dict "models" list "networked" list "jobs" list "shared" list "claimed" list "downloads" false "unknown" "" }}
   {{- $_ := set . "resolved" $resolved }}
   {{- $wanted := dict "root" . "store" $store "kind" "clouds" "name" .Values.cloud "what" "cloud" "path" "cloud" }}
   {{- $_ := set $resolved "unknown" (include "gpu-inference.resolve.preset" $wanted) }}
@@ -21,6 +23,8 @@ models.<name>; then entries that are `false` are removed, and what follows from 
   {{- $models := list }}
   {{- $networked := list }}
   {{- $jobs := list }}
+  {{- $shared := list }}
+  {{- $claimed := list }}
   {{- range $name, $values := .Values.models }}
     {{- $m := dict "root" $root "store" $store "name" $name "values" $values }}
     {{- template "gpu-inference.resolve.presets" $m }}
@@ -30,11 +34,15 @@ models.<name>; then entries that are `false` are removed, and what follows from 
       {{- if $m.folder }}{{ $_ := set $resolved "downloads" true }}{{ end }}
       {{- if and $m.folder (eq $m.fetch "job") }}{{ $jobs = append $jobs $m }}{{ end }}
       {{- if or $m.spec.networkPolicy.enabled $m.spec.ingress.enabled $m.spec.gateway.enabled }}{{ $networked = append $networked $m }}{{ end }}
+      {{- if $m.shared }}{{ $shared = append $shared $m }}{{ end }}
+      {{- if $m.claim }}{{ $claimed = append $claimed $m }}{{ end }}
     {{- end }}
   {{- end }}
   {{- $_ := set $resolved "models" $models }}
   {{- $_ := set $resolved "networked" $networked }}
   {{- $_ := set $resolved "jobs" $jobs }}
+  {{- $_ := set $resolved "shared" $shared }}
+  {{- $_ := set $resolved "claimed" $claimed }}
 {{- end }}
 {{- end }}
 

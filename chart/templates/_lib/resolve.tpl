@@ -6,6 +6,8 @@ chart share:
   .resolved.networked   those of them that have more to do with the network than a Service
   .resolved.jobs        those whose model a Job downloads
   .resolved.downloads   whether the chart downloads any model
+  .resolved.scaled      those of them with an autoscaler; they also have .signals
+  .resolved.operated    models whose pods an operator makes; they are not among the others
   .resolved.shared      those that do not simply ask for whole GPUs
   .resolved.claimed     those of them that claim their GPUs (.claim)
   .resolved.unknown   text: names of presets that do not exist, a line each
@@ -15,14 +17,13 @@ models.<name>; then entries that are `false` are removed, and what follows from 
 {{- define "gpu-inference.resolve.all" -}}
 {{- if not (hasKey . "resolved") }}
   {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict }}
-  {{- $resolved := dict "models" list "networked" list "jobs" list "shared" list "claimed" list "downloads" false "unknown" "" }}
+  {{- $resolved := dict "models" list "networked" list "scaled" list "operated" list "jobs" list "shared" list "claimed" list "downloads" false "unknown" "" }}
   {{- $_ := set . "resolved" $resolved }}
   {{- $wanted := dict "root" . "store" $store "kind" "clouds" "name" .Values.cloud "what" "cloud" "path" "cloud" }}
   {{- $_ := set $resolved "unknown" (include "gpu-inference.resolve.preset" $wanted) }}
   {{- $root := . }}
   {{- $models := list }}
   {{- $networked := list }}
-  {{- $jobs := list }}
   {{- $shared := list }}
   {{- $claimed := list }}
   {{- range $name, $values := .Values.models }}
@@ -30,17 +31,25 @@ models.<name>; then entries that are `false` are removed, and what follows from 
     {{- template "gpu-inference.resolve.presets" $m }}
     {{- if hasKey $m "accelerator" }}
       {{- template "gpu-inference.resolve.model" $m }}
-      {{- $models = append $models $m }}
       {{- if $m.folder }}{{ $_ := set $resolved "downloads" true }}{{ end }}
-      {{- if and $m.folder (eq $m.fetch "job") }}{{ $jobs = append $jobs $m }}{{ end }}
-      {{- if or $m.spec.networkPolicy.enabled $m.spec.ingress.enabled $m.spec.gateway.enabled }}{{ $networked = append $networked $m }}{{ end }}
+      {{- if and $m.folder (eq $m.fetch "job") }}{{ $_ := set $resolved "jobs" (append $resolved.jobs $m) }}{{ end }}
       {{- if $m.shared }}{{ $shared = append $shared $m }}{{ end }}
       {{- if $m.claim }}{{ $claimed = append $claimed $m }}{{ end }}
+      {{- if hasKey $m.kind "operated" }}
+        {{- $_ := set $resolved "operated" (append $resolved.operated $m) }}
+        {{- if $m.spec.autoscaling.enabled }}{{ template "gpu-inference.scaling.signals" $m }}{{ end }}
+        {{- continue }}
+      {{- end }}
+      {{- $models = append $models $m }}
+      {{- if or $m.spec.networkPolicy.enabled $m.spec.ingress.enabled $m.spec.gateway.enabled }}{{ $networked = append $networked $m }}{{ end }}
+      {{- if $m.spec.autoscaling.enabled }}
+        {{- template "gpu-inference.scaling.signals" $m }}
+        {{- $_ := set $resolved "scaled" (append $resolved.scaled $m) }}
+      {{- end }}
     {{- end }}
   {{- end }}
   {{- $_ := set $resolved "models" $models }}
   {{- $_ := set $resolved "networked" $networked }}
-  {{- $_ := set $resolved "jobs" $jobs }}
   {{- $_ := set $resolved "shared" $shared }}
   {{- $_ := set $resolved "claimed" $claimed }}
 {{- end }}

@@ -166,7 +166,7 @@ def _assert_served(cluster: Provider, namespace: str, name: str, spec: dict[str,
         return workload["status"]
 
     wait_for(lambda: status().get("availableReplicas", 0) >= wanted, 30, f"{wanted} replicas of {name}")
-    pods = items(cluster, "pods", "-n", namespace, "-l", selector)
+    pods = items(cluster, "pods", "-n", namespace, "-l", f"{selector},app.kubernetes.io/component=server")
     assert len(pods) == wanted
     for pod in pods:
         _assert_right_node(get(cluster, "node", pod["spec"]["nodeName"]), spec)

@@ -82,9 +82,10 @@ def test_a_volume_of_the_users_own():
 
 
 def test_a_hub_model_is_cached_on_a_volume():
-    """The root file system is read-only: a download needs a place, and a token a Secret."""
+    """The root file system is read-only: a server that downloads needs a place, and a token a Secret."""
     source = {"source": "hf://a/b", "tokenSecret": {"name": "hub", "key": "token"}}
-    deployment = one(render(model(model=source)), "Deployment", "m")
+    alone = {"download": {"by": "server"}}
+    deployment = one(render(model(model=source, storage=alone)), "Deployment", "m")
     env = {e["name"]: e for e in server(deployment)["env"]}
     mounts = [m["mountPath"] for m in server(deployment)["volumeMounts"] if not m.get("readOnly")]
     assert any(env["HF_HOME"]["value"].startswith(path) for path in mounts)

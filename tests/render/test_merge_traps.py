@@ -236,7 +236,7 @@ def test_label_and_annotation_text_stays_text(major, text):
         "podLabels": {"example.com/l": text},
         "podAnnotations": {"example.com/a": text},
         "nodeSelector": {"example.com/n": text},
-        "model": {"servedName": text, "revision": text},
+        "model": {"source": "hf://o/n", "servedName": text, "revision": text},
         "service": {"annotations": {"example.com/s": text}},
     }
     objects = render({"models": {"m": over(minimal_model("vllm", "nvidia-l4"), model)}}, major=major)

@@ -6,7 +6,7 @@ import json
 
 from kubernetes.utils.quantity import parse_quantity
 from support.expected import kept, path
-from support.objects import OPERATED, SERVING, containers, name, of_kind, pod_templates
+from support.objects import OPERATED, SERVING, containers, env_of, name, of_kind, pod_templates
 from support.restricted import violations
 
 
@@ -140,8 +140,8 @@ def _argument(entry: dict, model) -> list[str]:
         return []
     if "from" not in entry:
         value = entry["value"]
-    elif entry["from"] in ("model.reference", "model.path", "model.repository"):
-        value = reference(model.spec["model"]["source"], entry["from"])
+    elif entry["from"] in ("model.reference", "model.path", "model.repository", "model.hubFile"):
+        value = place(model, entry["from"])
     elif entry["from"].startswith("ports."):
         value = path(model.runtime, entry["from"])
     else:
@@ -155,12 +155,18 @@ def _argument(entry: dict, model) -> list[str]:
     return [f"{entry['flag']}{entry['joiner']}{value}"] if "joiner" in entry else [entry["flag"], str(value)]
 
 
-def reference(source: str, asked: str = "model.reference") -> str | None:
-    """What the server is told: the name on the hub, or the folder the claim is mounted at; or only one of them."""
+def place(model, asked: str) -> str | None:
+    """What the server is told: the folder that is downloaded to or mounted, or the name on the hub; or a file."""
+    source, file = model.spec["model"]["source"], model.spec["model"].get("file")
     scheme, rest = source.split("://")
-    if scheme == "image" or asked == {"hf": "model.path", "pvc": "model.repository"}[scheme]:
-        return None
-    return rest if scheme == "hf" else "/".join(["/models", *rest.split("/")[1:]])
+    repository = rest if scheme == "hf" and model.spec["storage"]["download"]["by"] == "server" else None
+    mounted = {"pvc": "/".join(["/models", *rest.split("/")[1:]]), "oci": "/models"}.get(scheme)
+    path = model.downloaded or mounted
+    if file and path and not path.endswith(f"/{file}"):
+        path = f"{path}/{file}"
+    if asked == "model.hubFile":
+        return file if repository else None
+    return {"model.path": path, "model.repository": repository}.get(asked, path or repository)
 
 
 def test_arguments_are_the_presets(models):
@@ -194,13 +200,14 @@ def test_derived_environment(models):
 
 
 def test_token_comes_from_the_secret(models):
+    """And goes to what downloads, and to nothing else."""
     for model in models:
-        secret = model.spec["model"].get("tokenSecret")
-        refs = [e["valueFrom"]["secretKeyRef"] for e in model.env.values() if "secretKeyRef" in e.get("valueFrom", {})]
-        if secret:
-            assert {"name": secret["name"], "key": secret["key"]} in [
-                {"name": r["name"], "key": r["key"]} for r in refs
-            ]
+        secret, by = model.spec["model"].get("tokenSecret"), model.spec["storage"]["download"]["by"]
+        for container in containers(model.pod):
+            refs = [e["valueFrom"].get("secretKeyRef") for e in env_of(container).values() if "valueFrom" in e]
+            wanted = {"pod": "download", "server": "server"}.get(by)
+            if secret:
+                assert (secret in refs) == (container["name"] == wanted), f"{model.name} {container['name']}"
 
 
 def test_claims_are_mounted_read_only(models):

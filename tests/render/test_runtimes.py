@@ -68,7 +68,7 @@ def test_a_changed_file_replaces_the_pods(major):
 
 def test_no_files_no_config_map(major):
     found = render(over(yaml.safe_load(POSITIVE.read_text()), {"models": {"a": {"runtime": "vllm", "model": {
-        "source": "hf://a/b"}}}}), major=major)  # fmt: skip
+        "source": "pvc://a/b"}}}}), major=major)  # fmt: skip
     assert of_kind(found, "ConfigMap") == []
     template = one(found, "Deployment", "a")["spec"]["template"]
     assert "gpu-inference.io/files" not in template["metadata"]["annotations"]
@@ -95,7 +95,8 @@ def test_the_images_own_command_gets_no_arguments(major):
 def test_where_the_model_comes_from(major, source, path, repository):
     args = [{"flag": f"--{name}", "from": f"model.{name}"} for name in ("path", "repository", "reference")]
     preset = {"modelSources": ["image", "pvc", "hf"], "args": args}
-    words = container(preset, major=major, model={"source": source}).get("args", [])
+    alone = {"download": {"by": "server"}}
+    words = container(preset, major=major, model={"source": source}, storage=alone).get("args", [])
     wanted = {"--path": path, "--repository": repository, "--reference": path or repository}
     assert dict(zip(words[::2], words[1::2], strict=True)) == {k: v for k, v in wanted.items() if v}
 

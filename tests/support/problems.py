@@ -13,6 +13,7 @@ from .operator_problems import OPERATOR_PROBLEMS
 from .render import load_yaml
 from .scaling_problems import SCALING_PROBLEMS
 from .sharing_problems import SHARING_PROBLEMS
+from .storage_problems import STORAGE_PROBLEMS
 from .workload_problems import WORKLOAD_PROBLEMS
 
 VLLM = load_yaml(CHART / "runtimes/vllm.yaml")
@@ -245,4 +246,6 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
 }  # fmt: skip
 
 
-PROBLEMS |= WORKLOAD_PROBLEMS | HEALTH_PROBLEMS | SCALING_PROBLEMS | OPERATOR_PROBLEMS | SHARING_PROBLEMS
+PROBLEMS |= (
+    WORKLOAD_PROBLEMS | HEALTH_PROBLEMS | SCALING_PROBLEMS | OPERATOR_PROBLEMS | SHARING_PROBLEMS | STORAGE_PROBLEMS
+)

@@ -10,6 +10,7 @@ from typing import Any
 
 VOLUMES = {
     "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret",
+    "image",  # since Kubernetes 1.33: pod-security-admission, policy/check_restrictedVolumes.go
 }  # fmt: skip
 SYSCTLS = {
     "kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_unprivileged_port_start",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,14 @@ class Model:
     @property
     def env(self) -> dict[str, Object]:
         return env_of(self.server)
+
+    @property
+    def downloaded(self) -> str:
+        """Where an init container or a Job puts the model; empty where neither does."""
+        for container in self.pod["spec"].get("initContainers", []):
+            env = {name: entry.get("value") for name, entry in env_of(container).items()}
+            return str(env["TARGET"] if "TARGET" in env else json.loads(env["DOWNLOAD"])["path"])
+        return ""
 
     @property
     def runtime(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ Mirrors the chart's templates/_lib; a test compares both on every values file th
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -24,6 +25,8 @@ from gpu_inference.values.tree import Tree
 
 Spec = dict[str, Any]
 
+# Schemes of model.source that somebody has to download.
+DOWNLOADED = ("hf", "s3", "gs", "az")
 # Maps of the user's own entries: `false` removes an inherited one.
 _REMOVABLE = (
     "env",
@@ -111,7 +114,7 @@ def _derive(spec: Spec, name: str, runtime: Spec) -> None:
     spec["ports"] = runtime["ports"]
     model, startup, drain = spec["model"], spec["startup"], spec["drain"]
     model["servedName"] = model.get("servedName") or name
-    model["path"], model["repository"] = _path(model["source"]), _repository(model["source"])
+    model |= place(spec, runtime)
     model["reference"] = model["path"] or model["repository"]
     probe = spec["probes"]["startup"]
     failures = probe.get("failureThreshold")
@@ -125,15 +128,40 @@ def _derive(spec: Spec, name: str, runtime: Spec) -> None:
     drain["graceSeconds"] = whole + lifecycle["teardownSeconds"]
 
 
-def _path(source: str) -> str:
-    """Where the model lies in the container; empty when it is not mounted there."""
-    scheme, _, rest = source.partition("://")
-    return f"/models/{rest.partition('/')[2]}".removesuffix("/") if scheme == "pvc" else ""
+def scheme(source: str) -> str:
+    """What comes before :// in a model.source."""
+    return source.partition("://")[0]
 
 
-def _repository(source: str) -> str:
-    """What the server itself downloads; empty when it does not."""
-    return source.removeprefix("hf://") if source.startswith("hf://") else ""
+def fetcher(spec: Mapping[str, Any], runtime: Mapping[str, Any]) -> str:
+    """Who downloads the model: pod, job or server; empty when nobody has to."""
+    if scheme(spec["model"]["source"]) not in DOWNLOADED:
+        return ""
+    by = spec["storage"]["download"]["by"]
+    # A runtime that loads no folder gets its model itself.
+    return by if by != "pod" or "pvc" in runtime["modelSources"] else "server"
+
+
+def place(spec: Mapping[str, Any], runtime: Mapping[str, Any]) -> dict[str, str]:
+    """Where the server finds the model: {path} in the container, or {repository, hubFile} on the hub; empty else."""
+    model, download = spec["model"], spec["storage"]["download"]
+    source, file, by = model["source"], model.get("file", ""), fetcher(spec, runtime)
+    rest = source.partition("://")[2].removesuffix("/")
+    path = ""
+    if by and by != "server":
+        wanted = [" ".join(download["allow"]), " ".join(download["ignore"]), json.dumps(download["pickles"])]
+        choice = "\n".join([source, model.get("revision", ""), file, *wanted])
+        path = f"/cache/{hashlib.sha256(choice.encode()).hexdigest()[:12]}/{rest}"
+    elif scheme(source) == "pvc":
+        path = f"/models/{rest.partition('/')[2]}".removesuffix("/")
+    elif scheme(source) in ("oci", "hostPath"):
+        path = "/models"
+    repository = rest if by == "server" else ""
+    return {
+        "path": f"{path}/{file}" if path and file else path,
+        "repository": repository,
+        "hubFile": file if repository else "",
+    }
 
 
 def _pick(what: str, name: str, known: Mapping[str, Spec], path: str) -> Spec:

@@ -5,6 +5,7 @@ gpu-inference.check.models asks every model everything. Takes .resolved. `templa
 {{- range concat .models .operated }}
   {{- template "gpu-inference.check.name" . }}
   {{- template "gpu-inference.check.source" . }}
+  {{- if or .spec.claims .spec.ingress.enabled .spec.networkPolicy.enabled }}{{ template "gpu-inference.check.names" . }}{{ end }}
   {{- template "gpu-inference.check.image" . }}
   {{- template "gpu-inference.check.preset" . }}
   {{- template "gpu-inference.check.startup" . }}

@@ -15,15 +15,6 @@ models.{{ .name }}: "{{ .fullname }}" is {{ len .fullname }} characters long, an
 {{- end }}
 {{- end }}
 
-{{- define "gpu-inference.check.source" -}}
-{{- $source := .spec.model.source }}
-{{- if not $source }}
-models.{{ .name }}.model.source: is not set. Fix: set it to where the model lies, {{ .runtime.modelSources | join ":// or " }}://….
-{{- else if not (has (splitList "://" $source | first) .runtime.modelSources) }}
-models.{{ .name }}.model.source: {{ toJson $source }} cannot be loaded by {{ .spec.runtime }}. Fix: use one of {{ .runtime.modelSources | join "://, " }}://.
-{{- end }}
-{{- end }}
-
 {{- define "gpu-inference.check.image" -}}
 {{- $image := .spec.image }}
 {{- if not $image.repository }}

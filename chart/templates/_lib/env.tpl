@@ -5,11 +5,12 @@ gpu-inference.env.list renders the environment: what the chart knows, then the s
 {{- $s := .spec }}
 {{- $env := dict }}
 {{- $empty := list (toJson "") "false" }}
-{{- if hasPrefix "hf://" $s.model.source }}
-  {{- $_ := set $env "HF_HOME" "/cache/huggingface" }}
-{{- end }}
-{{- with $s.model.tokenSecret }}
-  {{- $_ := set $env "HF_TOKEN" (dict "secretKeyRef" .) }}
+{{- if .folder }}
+  {{- /* All is there: the server gets no token, and does not look for more. */}}
+  {{- range $name, $value := .runtime.offlineEnv }}{{- $_ := set $env $name $value }}{{ end }}
+{{- else }}
+  {{- if .fetch }}{{- $_ := set $env "HF_HOME" "/cache/huggingface" }}{{ end }}
+  {{- with $s.model.tokenSecret }}{{- $_ := set $env "HF_TOKEN" (dict "secretKeyRef" .) }}{{ end }}
 {{- end }}
 {{- range $name, $from := .runtime.env }}
   {{- /* Left out as arguments are: unset, empty, false, or of another version. */}}

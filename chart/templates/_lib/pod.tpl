@@ -50,6 +50,14 @@ the place it has in a Deployment: indenting it there again would take a third of
           labelSelector:
             matchLabels:
               {{- .selector | nindent 14 }}
+      {{- if .folder }}
+      initContainers:
+        {{- if eq .fetch "job" }}
+        {{- template "gpu-inference.download.wait" . }}
+        {{- else }}
+        {{- template "gpu-inference.download.container" . }}
+        {{- end }}
+      {{- end }}
       {{- with .claim }}
       resourceClaims: [{name: gpu, resourceClaimTemplateName: {{ .name }}}]
       {{- end }}

@@ -49,11 +49,16 @@ gpu-inference.presets.missing lists what templates read of a preset and a user's
 {{/*
 gpu-inference.presets.paths splits each `from`, "section.field", once, so that no model has to, and notes whether the server
 is told to shard the model (.parallel) and to do so by layers (.pipelined), how much of a GPU's memory it may take
-(.fractional), and whether any of it depends on its version (.dated).
+(.fractional), whether any of it depends on its version (.dated), and which keys of a model's `model` (.takes).
 */}}
 {{- define "gpu-inference.presets.paths" -}}
 {{- $preset := . }}
 {{- range list "parallel" "pipelined" "fractional" "dated" }}{{- $_ := set $preset . false }}{{ end }}
+{{- $takes := dict "source" "" "servedName" "" "tokenSecret" "" "weightsDtype" "" "parametersBillion" "" }}
+{{- range .files }}
+  {{- range regexFindAll "[{]model[.][a-zA-Z]+[}]" . -1 }}{{- $_ := set $takes (trimAll "{}" . | trimPrefix "model.") "" }}{{ end }}
+{{- end }}
+{{- $_ := set $preset "takes" $takes }}
 {{- $entries := list }}
 {{- $_ := set $preset "told" dict }}
 {{- with .metrics }}{{- if hasKey . "since" }}{{- $_ := set $preset "dated" true }}{{ end }}{{ end }}
@@ -76,6 +81,7 @@ is told to shard the model (.parallel) and to do so by layers (.pipelined), how 
     {{- $path := splitList "." .from }}
     {{- $_ := set . "section" (first $path) }}
     {{- $_ := set . "field" (last $path) }}
+    {{- if eq .section "model" }}{{- $_ := set $takes .field "" }}{{ end }}
   {{- end }}
 {{- end }}
 {{- end }}

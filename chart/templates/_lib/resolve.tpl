@@ -5,6 +5,8 @@ chart share:
                       accelerator, cloud, root}
   .resolved.networked   those of them that have more to do with the network than a Service
   .resolved.watched   those of them whose health is looked at by more than the runtime's own probes
+  .resolved.jobs        those whose model a Job downloads
+  .resolved.downloads   whether the chart downloads any model
   .resolved.scaled      those of them with an autoscaler; they also have .signals
   .resolved.operated    models whose pods an operator makes; they are not among the others
   .resolved.shared      those that do not simply ask for whole GPUs
@@ -16,7 +18,8 @@ models.<name>; then entries that are `false` are removed, and what follows from 
 {{- define "gpu-inference.resolve.all" -}}
 {{- if not (hasKey . "resolved") }}
   {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict }}
-  {{- $resolved := dict "models" list "networked" list "watched" list "scaled" list "operated" list "shared" list "claimed" list "unknown" "" }}
+  {{- $resolved := dict "models" list "networked" list "watched" list "scaled" list "operated" list "jobs" list "shared" list "claimed" list
+      "downloads" false "unknown" "" }}
   {{- $_ := set . "resolved" $resolved }}
   {{- $wanted := dict "root" . "store" $store "kind" "clouds" "name" .Values.cloud "what" "cloud" "path" "cloud" }}
   {{- $_ := set $resolved "unknown" (include "gpu-inference.resolve.preset" $wanted) }}
@@ -30,6 +33,8 @@ models.<name>; then entries that are `false` are removed, and what follows from 
     {{- template "gpu-inference.resolve.presets" $m }}
     {{- if hasKey $m "accelerator" }}
       {{- template "gpu-inference.resolve.model" $m }}
+      {{- if $m.folder }}{{ $_ := set $resolved "downloads" true }}{{ end }}
+      {{- if and $m.folder (eq $m.fetch "job") }}{{ $_ := set $resolved "jobs" (append $resolved.jobs $m) }}{{ end }}
       {{- if $m.shared }}{{ $shared = append $shared $m }}{{ end }}
       {{- if $m.claim }}{{ $claimed = append $claimed $m }}{{ end }}
       {{- if hasKey $m.kind "operated" }}

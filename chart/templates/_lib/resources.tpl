@@ -16,7 +16,7 @@ all that a pod may write to its node's disk, with 1 GiB for logs. Figures per GP
 {{- $count := int64 $s.accelerator.count }}
 {{- $shm := index $mib $s.shm.sizeLimit }}
 {{- $weights := 0 }}
-{{- if and (hasPrefix "hf://" $s.model.source) (not (hasKey $s.claims "cache")) }}{{ $weights = mul (index $mib $cache) $count }}{{ end }}
+{{- if .scratch }}{{ $weights = mul (index $mib $cache) $count }}{{ end }}
 {{- $disk := add $weights 1024 }}
 {{- range $s.writable }}{{ with .sizeLimit }}{{ $disk = add $disk (index $mib .) }}{{ end }}{{ end }}
 {{- $requests := add (mul (index $mib $memory.requests) $count) $shm }}

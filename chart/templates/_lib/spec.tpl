@@ -78,7 +78,7 @@ gpu-inference.resolve.model sets .spec and the texts that every object of the mo
 {{- end }}
 
 {{/*
-gpu-inference.spec.derive adds what follows from the rest of a spec: name, ports, model.path, model.repository and
+gpu-inference.spec.derive adds what follows from the rest of a spec: name, ports, model.path, model.repository, model.hubFile and
 model.reference (whichever of the two there is), model.servedName, startup.budgetSeconds, drain.sleepSeconds and
 drain.graceSeconds. A server that drops its work on SIGTERM gets it only when the longest request is over.
 */}}
@@ -87,8 +87,7 @@ drain.graceSeconds. A server that drops its work on SIGTERM gets it only when th
 {{- $_ := set $s "name" .name }}
 {{- $_ := set $s "ports" .runtime.ports }}
 {{- if not (get $s.model "servedName") }}{{- $_ := set $s.model "servedName" .name }}{{- end }}
-{{- $_ := set $s.model "path" (include "gpu-inference.source.path" $s.model.source) }}
-{{- $_ := set $s.model "repository" (include "gpu-inference.source.repository" $s.model.source) }}
+{{- template "gpu-inference.source.place" . }}
 {{- $_ := set $s.model "reference" (print $s.model.path $s.model.repository) }}
 {{- $startup := $s.probes.startup }}
 {{- $budget := mul 2 (int64 $s.startup.loadSeconds) }}

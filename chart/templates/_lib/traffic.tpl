@@ -47,3 +47,17 @@ matchLabels:
   {{- .selector | nindent 2 }}
 {{- end }}
 {{- end }}
+
+{{/*
+gpu-inference.traffic.internet: what every pod may reach, and with true also HTTPS outside of private networks.
+*/}}
+{{- define "gpu-inference.traffic.internet" }}
+    # To whatever serves DNS: a cache on the node has an address of its own.
+    - ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+    {{- if . }}
+    - to:
+        - ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8, 100.64.0.0/10, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16]}
+        - ipBlock: {cidr: "::/0", except: ["fc00::/7", "fe80::/10"]}
+      ports: [{port: 443, protocol: TCP}]
+    {{- end }}
+{{- end }}

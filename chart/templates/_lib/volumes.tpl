@@ -9,9 +9,17 @@ gpu-inference.volumes.pod: the volumes of a pod. Everything the chart adds is an
         - name: {{ $name }}
           emptyDir: {sizeLimit: {{ $dir.sizeLimit }}}
 {{- end }}
-{{- if and (hasPrefix "hf://" $s.model.source) (not (hasKey $s.claims "cache")) }}
+{{- if .scratch }}
         - name: cache
           emptyDir: {sizeLimit: {{ template "gpu-inference.quantity.memory" .sizes.cache }}}
+{{- end }}
+{{- if .folder }}
+        - name: downloader
+          configMap: {name: {{ template "gpu-inference.labels.fullname" .root }}-download}
+{{- end }}
+{{- if and .fetch (hasKey $s.storage.download "claim") }}
+        - name: cache
+          persistentVolumeClaim: {claimName: {{ $s.storage.download.claim }}{{ if eq .fetch "job" }}, readOnly: true{{ end }}}
 {{- end }}
 {{- if .files }}
         - name: files
@@ -21,9 +29,9 @@ gpu-inference.volumes.pod: the volumes of a pod. Everything the chart adds is an
         - name: gpu-inference-scripts
           configMap: {name: {{ include "gpu-inference.labels.fullname" .root }}-scripts}
 {{- end }}
-{{- with include "gpu-inference.source.claim" $s.model.source }}
+{{- if hasPrefix "/models" $s.model.path }}
         - name: model
-          persistentVolumeClaim: {claimName: {{ . }}, readOnly: true}
+          {{ template "gpu-inference.source.volume" . }}
 {{- end }}
 {{- range $name, $volume := $s.volumes }}
         - name: {{ $name }}
@@ -32,7 +40,7 @@ gpu-inference.volumes.pod: the volumes of a pod. Everything the chart adds is an
 {{- if ne $s.workload "StatefulSet" }}
   {{- range $name, $_ := $s.claims }}
         - name: {{ $name }}
-          persistentVolumeClaim: {claimName: {{ $.fullname }}-{{ $name }}}
+          persistentVolumeClaim: {claimName: {{ $.fullname }}-{{ $name }}{{ if and (eq $.fetch "job") (eq $name "cache") }}, readOnly: true{{ end }}}
   {{- end }}
 {{- end }}
 {{- end }}
@@ -57,8 +65,8 @@ gpu-inference.volumes.container: the same volumes, mounted.
 {{- range $name, $dir := $s.writable }}
             - {name: {{ $name }}, mountPath: {{ $dir.path }}}
 {{- end }}
-{{- if and (hasPrefix "hf://" $s.model.source) (not (hasKey $s.claims "cache")) }}
-            - {name: cache, mountPath: /cache}
+{{- if or .scratch (and .fetch (hasKey $s.storage.download "claim")) }}
+            - {name: cache, mountPath: /cache{{ if .folder }}, readOnly: true{{ end }}}
 {{- end }}
 {{- if .files }}
             - {name: files, mountPath: /etc/gpu-inference, readOnly: true}
@@ -66,11 +74,11 @@ gpu-inference.volumes.container: the same volumes, mounted.
 {{- if .scripts }}
             - {name: gpu-inference-scripts, mountPath: /opt/gpu-inference, readOnly: true}
 {{- end }}
-{{- if hasPrefix "pvc://" $s.model.source }}
+{{- if hasPrefix "/models" $s.model.path }}
             - {name: model, mountPath: /models, readOnly: true}
 {{- end }}
 {{- range $name, $claim := $s.claims }}
-            - {name: {{ $name }}, mountPath: {{ $claim.mountPath }}}
+            - {name: {{ $name }}, mountPath: {{ $claim.mountPath }}{{ if and $.folder (eq $name "cache") }}, readOnly: true{{ end }}}
 {{- end }}
 {{- range $name, $volume := $s.volumes }}
             - name: {{ $name }}

@@ -16,6 +16,7 @@ from gpu_inference.validate import (
     runtime_rules,
     scaling_rules,
     sharing_rules,
+    storage_rules,
     traffic,
     workload_rules,
 )
@@ -32,6 +33,7 @@ _CHART_MOUNTS = {
     "/models": "model",
     "/etc/gpu-inference": "files",
     "/opt/gpu-inference": "gpu-inference-scripts",
+    "/downloader": "downloader",
 }
 _GPU_VARIABLES = ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
 _REPLACED_LISTS = {"args": "extraArgs", "env": "env", "ports": "runtimes.<name>.ports", "volumeMounts": "volumes"}
@@ -79,6 +81,7 @@ def broken_rules(values: Mapping[str, Any]) -> Iterator[Mistake]:
         for rule in _RULES:
             yield from rule(model)
     yield from traffic.routes(models)
+    yield from storage_rules.names(models)
 
 
 def _presets(values: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -137,18 +140,6 @@ def _name(model: Model) -> Iterator[Mistake]:
     if model.values["fullnameOverride"] and len(fullname) > most:
         message = f"{fullname} has {len(fullname)} characters, and at most {most} fit into object names"
         yield model.mistake("name-length", "", message, "shorten the model's name or fullnameOverride")
-
-
-def _source(model: Model) -> Iterator[Mistake]:
-    text = model.spec["model"]["source"]
-    known = [f"{scheme}://" for scheme in model.runtime["modelSources"]]
-    if not text:
-        yield model.mistake(
-            "model-source", "model.source", "no source is set", f"set it to where the model lies, {' or '.join(known)}…"
-        )
-    elif not text.startswith(tuple(known)):
-        message = f"{show(text)} cannot be loaded by {model.spec['runtime']}"
-        yield model.mistake("model-source", "model.source", message, f"use one of {', '.join(known)}")
 
 
 def _image(model: Model) -> Iterator[Mistake]:
@@ -297,7 +288,7 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     *runtime_rules.RULES,
     *sharing_rules.RULES,
     _name,
-    _source,
+    *storage_rules.RULES,
     _image,
     _nodes,
     _tolerations,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # What resolving adds to a model; the rest is in the schema.
 _DERIVED = {
-    "model": {"path", "repository", "reference"},
+    "model": {"path", "repository", "hubFile", "reference"},
     "accelerator": {"resource"},
     "startup": {"budgetSeconds"},
     "drain": {"sleepSeconds", "graceSeconds"},

@@ -4,6 +4,9 @@ chart share:
   .resolved.models    list of what the templates render from: {name, fullname, metadata, selector, nodes, sizes, spec, kind, runtime,
                       accelerator, cloud, root}
   .resolved.networked   those of them that have more to do with the network than a Service
+  .resolved.bursts      the spot pods of those of capacity mixed, as models of their own (see gpu-inference.capacity.burst)
+  .resolved.balloons    those of them that keep a node warm
+  .resolved.priorityClasses  name -> what the chart makes: those of the values, and the one for balloons
   .resolved.unknown   text: names of presets that do not exist, a line each
 A spec is, the last one wins: the cloud's scheduling, modelDefaults, the runtime's defaults, the accelerator's defaults,
 models.<name>; then entries that are `false` are removed, and what follows from the rest is added.
@@ -11,13 +14,15 @@ models.<name>; then entries that are `false` are removed, and what follows from 
 {{- define "gpu-inference.resolve.all" -}}
 {{- if not (hasKey . "resolved") }}
   {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict }}
-  {{- $resolved := dict "models" list "networked" list "unknown" "" }}
+  {{- $resolved := dict "models" list "networked" list "bursts" list "balloons" list "unknown" "" }}
   {{- $_ := set . "resolved" $resolved }}
   {{- $wanted := dict "root" . "store" $store "kind" "clouds" "name" .Values.cloud "what" "cloud" "path" "cloud" }}
   {{- $_ := set $resolved "unknown" (include "gpu-inference.resolve.preset" $wanted) }}
   {{- $root := . }}
   {{- $models := list }}
   {{- $networked := list }}
+  {{- $bursts := list }}
+  {{- $balloons := list }}
   {{- range $name, $values := .Values.models }}
     {{- $m := dict "root" $root "store" $store "name" $name "values" $values }}
     {{- include "gpu-inference.resolve.presets" $m }}
@@ -25,10 +30,25 @@ models.<name>; then entries that are `false` are removed, and what follows from 
       {{- include "gpu-inference.resolve.model" $m }}
       {{- $models = append $models $m }}
       {{- if or $m.spec.networkPolicy.enabled $m.spec.ingress.enabled $m.spec.gateway.enabled }}{{ $networked = append $networked $m }}{{ end }}
+      {{- if eq $m.spec.capacity "mixed" }}
+        {{- include "gpu-inference.capacity.burst" $m }}
+        {{- $bursts = append $bursts $m.burst }}
+      {{- end }}
+      {{- if $m.spec.balloon.replicas }}{{ $balloons = append $balloons $m }}{{ end }}
     {{- end }}
   {{- end }}
   {{- $_ := set $resolved "models" $models }}
   {{- $_ := set $resolved "networked" $networked }}
+  {{- $_ := set $resolved "bursts" $bursts }}
+  {{- $_ := set $resolved "balloons" $balloons }}
+  {{- $classes := .Values.priorityClasses }}
+  {{- range $balloons }}
+    {{- if not (or (get .spec.balloon "priorityClassName") (hasKey $classes "balloon")) }}
+      {{- /* Below all that has no priority, 0, and not below what the Cluster Autoscaler adds nodes for, -10. */}}
+      {{- $classes = set (omit $classes) "balloon" (dict "value" -10 "preemptionPolicy" "Never") }}
+    {{- end }}
+  {{- end }}
+  {{- $_ := set $resolved "priorityClasses" $classes }}
 {{- end }}
 {{- end }}
 
@@ -45,6 +65,7 @@ gpu-inference.resolve.presets sets .runtime, .accelerator and .cloud, or records
 {{- end }}
 {{- $capacity := $defaults.capacity }}
 {{- if hasKey .values "capacity" }}{{ $capacity = .values.capacity }}{{ end }}
+{{- if eq $capacity "mixed" }}{{ $capacity = "onDemand" }}{{ end }}
 {{- $unknown := "" }}
 {{- if not (hasKey .store.runtimes $runtime) }}
   {{- $wanted := dict "root" .root "store" .store "kind" "runtimes" "name" $runtime "what" "runtime" "path" (printf "models.%s.runtime" .name) }}

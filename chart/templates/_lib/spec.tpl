@@ -24,13 +24,14 @@ gpu-inference.resolve.model sets .spec and the texts that every object of the mo
 {{- if not (hasKey .store.bases .base) }}{{- include "gpu-inference.spec.base" . }}{{- end }}
 {{- /* What the last argument adds is shared with the values, and never written to: all that is, is in modelDefaults. */}}
 {{- $spec := mustMergeOverwrite (fromJson (index .store.bases .base)) .values }}
-{{- range list "env" "tolerations" "nodeSelector" "absentNodeLabels" "volumes" "writable" "podLabels" "podAnnotations" "claims" }}
+{{- range list "env" "tolerations" "nodeSelector" "absentNodeLabels" "volumes" "writable" "podLabels" "podAnnotations" "claims" "spread" }}
   {{- $map := index $spec . }}
   {{- range $key, $value := $map }}
     {{- if and (kindIs "bool" $value) (not $value) }}{{- $_ := unset $map $key }}{{- end }}
   {{- end }}
 {{- end }}
 {{- $_ := set . "spec" $spec }}
+{{- if and $spec.spot.fallback (eq .capacity "spot") }}{{- include "gpu-inference.capacity.prefer" . }}{{ end }}
 {{- include "gpu-inference.spec.derive" . }}
 {{- include "gpu-inference.workload.kind" . }}
 {{- include "gpu-inference.resources.sizes" . }}

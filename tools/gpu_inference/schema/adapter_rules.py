@@ -10,6 +10,9 @@ import yaml
 
 from gpu_inference.values.presets import load_presets
 
+# With `capacity: mixed` the autoscaler owns the pods above a base, and says with a selector that excludes no series how
+# many requests the base bears (LabelValuesByName: prometheus-adapter, pkg/naming/metrics_query.go, commit 0536a5d).
+_BASE = '<<with index .LabelValuesByName "gpu_inference_io_base_requests">> - <<.>><<end>>'
 _HEADER = """\
 # Values for the prometheus-community/prometheus-adapter chart: one external metric for each runtime that exports
 # its requests in flight. Generated from chart/runtimes by `gpu-inference schema adapter-rules`.
@@ -22,7 +25,7 @@ def rule(in_flight: Mapping[str, Any]) -> dict[str, Any]:
         "seriesQuery": in_flight["series"] + '{namespace!="",gpu_inference_io_model!=""}',
         "resources": {"overrides": {"namespace": {"resource": "namespace"}}},
         "name": {"as": in_flight["name"]},
-        "metricsQuery": in_flight["query"],
+        "metricsQuery": in_flight["query"] + _BASE,
     }
 
 

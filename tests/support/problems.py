@@ -6,6 +6,7 @@ from typing import Any
 
 from gpu_inference.paths import CHART
 
+from .capacity_problems import CAPACITY_PROBLEMS
 from .expected import over
 from .matrix import minimal_model
 from .render import load_yaml
@@ -246,4 +247,4 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
 }  # fmt: skip
 
 
-PROBLEMS |= WORKLOAD_PROBLEMS
+PROBLEMS |= WORKLOAD_PROBLEMS | CAPACITY_PROBLEMS

@@ -10,7 +10,7 @@ owner and by pod-template-hash.
 {{- $_ := set $burst "onDemand" .spec }}
 {{- $_ := set $burst "capacity" "spot" }}
 {{- $_ := set $burst "base" (print (trimSuffix "onDemand" .base) "spot") }}
-{{- include "gpu-inference.resolve.model" $burst }}
+{{- template "gpu-inference.resolve.model" $burst }}
 {{- $_ := set $burst "selector" (print .selector "\ngpu-inference.io/capacity: spot") }}
 {{- /* The rest keeps its name: both kinds of pods share the ServiceAccount, the files and the claims. */}}
 {{- $named := dict "fullname" (print .fullname "-spot") "selector" $burst.selector "root" .root }}
@@ -24,12 +24,14 @@ values select themselves stays.
 */}}
 {{- define "gpu-inference.capacity.prefer" -}}
 {{- $preferred := dict }}
+{{- $selector := omit .spec.nodeSelector "" }}
 {{- range $label, $value := (default dict (index .cloud "spot")).nodeSelector }}
   {{- if eq (toString (get $.spec.nodeSelector $label)) $value }}
     {{- $_ := set $preferred $label $value }}
-    {{- $_ := unset $.spec.nodeSelector $label }}
+    {{- $_ := unset $selector $label }}
   {{- end }}
 {{- end }}
+{{- $_ := set .spec "nodeSelector" $selector }}
 {{- $_ := set .spec "preferredNodeLabels" $preferred }}
 {{- end }}
 
@@ -47,4 +49,19 @@ Takes {root, name}.
 {{- else }}
   {{- .name }}
 {{- end }}
+{{- end }}
+
+{{/*
+gpu-inference.capacity.classes sets .priorityClasses of what is resolved: those of the values, and one for balloons that name none.
+Takes {resolved, classes: of the values}.
+*/}}
+{{- define "gpu-inference.capacity.classes" -}}
+{{- $classes := .classes }}
+{{- range .resolved.balloons }}
+  {{- if not (or (get .spec.balloon "priorityClassName") (hasKey $classes "balloon")) }}
+    {{- /* Below all that has no priority, 0, and not below what the Cluster Autoscaler adds nodes for, -10. */}}
+    {{- $classes = set (omit $classes "") "balloon" (dict "value" -10 "preemptionPolicy" "Never") }}
+  {{- end }}
+{{- end }}
+{{- $_ := set .resolved "priorityClasses" $classes }}
 {{- end }}

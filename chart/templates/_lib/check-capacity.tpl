@@ -24,7 +24,7 @@ gpu-inference.check.mixed: of a model with an on-demand base and spot pods above
 {{ $path }}.tolerations.{{ $name }}: has no key, so it covers every taint, also those that drain a node. Fix: name the taint's key.
   {{- end }}
 {{- end }}
-{{- include "gpu-inference.check.sibling" (dict "m" . "suffix" "spot") }}
+{{- template "gpu-inference.check.sibling" (dict "m" . "suffix" "spot") }}
 {{- end }}
 
 {{- define "gpu-inference.check.balloon" -}}
@@ -35,7 +35,7 @@ gpu-inference.check.mixed: of a model with an on-demand base and spot pods above
 models.{{ $.name }}.balloon: its priority, {{ int64 .value }}, is not below the model's, {{ int64 $above }}, so it would not make room. Fix: lower priorityClasses.{{ $class }}.value.
   {{- end }}
 {{- end }}
-{{- include "gpu-inference.check.sibling" (dict "m" . "suffix" "balloon") }}
+{{- template "gpu-inference.check.sibling" (dict "m" . "suffix" "balloon") }}
 {{- end }}
 
 {{/*

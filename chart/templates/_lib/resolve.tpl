@@ -25,15 +25,12 @@ models.<name>; then entries that are `false` are removed, and what follows from 
   {{- $balloons := list }}
   {{- range $name, $values := .Values.models }}
     {{- $m := dict "root" $root "store" $store "name" $name "values" $values }}
-    {{- include "gpu-inference.resolve.presets" $m }}
+    {{- template "gpu-inference.resolve.presets" $m }}
     {{- if hasKey $m "accelerator" }}
-      {{- include "gpu-inference.resolve.model" $m }}
+      {{- template "gpu-inference.resolve.model" $m }}
       {{- $models = append $models $m }}
       {{- if or $m.spec.networkPolicy.enabled $m.spec.ingress.enabled $m.spec.gateway.enabled }}{{ $networked = append $networked $m }}{{ end }}
-      {{- if eq $m.spec.capacity "mixed" }}
-        {{- include "gpu-inference.capacity.burst" $m }}
-        {{- $bursts = append $bursts $m.burst }}
-      {{- end }}
+      {{- if eq $m.spec.capacity "mixed" }}{{ template "gpu-inference.capacity.burst" $m }}{{ $bursts = append $bursts $m.burst }}{{ end }}
       {{- if $m.spec.balloon.replicas }}{{ $balloons = append $balloons $m }}{{ end }}
     {{- end }}
   {{- end }}
@@ -41,14 +38,7 @@ models.<name>; then entries that are `false` are removed, and what follows from 
   {{- $_ := set $resolved "networked" $networked }}
   {{- $_ := set $resolved "bursts" $bursts }}
   {{- $_ := set $resolved "balloons" $balloons }}
-  {{- $classes := .Values.priorityClasses }}
-  {{- range $balloons }}
-    {{- if not (or (get .spec.balloon "priorityClassName") (hasKey $classes "balloon")) }}
-      {{- /* Below all that has no priority, 0, and not below what the Cluster Autoscaler adds nodes for, -10. */}}
-      {{- $classes = set (omit $classes) "balloon" (dict "value" -10 "preemptionPolicy" "Never") }}
-    {{- end }}
-  {{- end }}
-  {{- $_ := set $resolved "priorityClasses" $classes }}
+  {{- template "gpu-inference.capacity.classes" (dict "resolved" $resolved "classes" .Values.priorityClasses) }}
 {{- end }}
 {{- end }}
 
@@ -91,7 +81,7 @@ gpu-inference.resolve.preset puts a preset into the store, or prints a line abou
 Takes {root, store, kind, name, what, path}.
 */}}
 {{- define "gpu-inference.resolve.preset" -}}
-{{- include "gpu-inference.presets.get" . }}
+{{- template "gpu-inference.presets.get" . }}
 {{- if not (hasKey (index .store .kind) .name) }}
   {{- $known := include "gpu-inference.presets.known" . }}
   {{- if .name }}

@@ -13,6 +13,7 @@ from support.exporter import FakeExporter
 from support.matrix import minimal_model
 from support.render import as_layer, helm
 
+from gpu_inference.cluster.command import RULES
 from gpu_inference.cluster.embedded import EmbeddedCluster
 from gpu_inference.helm import Helm
 from gpu_inference.paths import CHART
@@ -52,7 +53,7 @@ def cluster(cluster_type: str, request: pytest.FixtureRequest) -> Iterator[Embed
     if cluster_type != "embedded":
         pytest.skip("needs spot nodes, which only an embedded cluster has")
     request.getfixturevalue("cluster_binaries")
-    started = EmbeddedCluster(f"capacity-{os.getpid()}", cloud="eks")
+    started = EmbeddedCluster(f"capacity-{os.getpid()}", "eks", sync_period=2, rules=RULES, scrape_interval=1)
     started.up()
     yield started
     started.down()
@@ -134,7 +135,7 @@ def test_lost_spot_nodes_take_neither_the_base_nor_the_wish_for_spot_pods(
 
 def test_an_on_demand_model_becomes_mixed_and_its_pods_stay(cluster: EmbeddedCluster, namespace: str) -> None:
     release = Helm(helm(4).binary, kubeconfig=cluster.kubeconfig)
-    before = layer(capacity="onDemand", autoscaling={"minReplicas": BASE})
+    before = layer(capacity="onDemand", autoscaling={"enabled": False})
     release.install(RELEASE, CHART, layers=[before], namespace=namespace, wait=True, timeout="120s")
     wait_for(lambda: ready_replicas(cluster, namespace, ON_DEMAND) == BASE, 60, "two pods")
     old = {pod["metadata"]["uid"] for pod in items(cluster, "pods", "-n", namespace)}

@@ -77,7 +77,7 @@ def test_adapter_rules_match_the_presets():
     assert rules.keys() == wanted.keys()
     for name, metric in wanted.items():
         assert rules[name]["seriesQuery"].startswith(metric["series"])
-        assert rules[name]["metricsQuery"].startswith(metric["query"] + "<<with ")
+        assert f"<<end>>{metric['query']}<<with " in rules[name]["metricsQuery"]  # see test_cluster_adapter
         assert "<<.LabelMatchers>>" in metric["query"]
         assert rules[name]["resources"]["overrides"]["namespace"] == {"resource": "namespace"}
 

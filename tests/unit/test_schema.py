@@ -140,8 +140,10 @@ def test_adapter_rules_are_the_presets():
     rules = yaml.safe_load((ROOT / "ci" / "prometheus-adapter" / "values.yaml").read_text())["rules"]["external"]
     presets = load_presets("runtimes").values()
     signals = [preset["metrics"]["inFlight"] for preset in presets if "inFlight" in preset["metrics"]]
-    base = '<<with index .LabelValuesByName "gpu_inference_io_base_requests">> - <<.>><<end>>'
-    wanted = {signal["name"]: signal["query"] + base for signal in signals}
+    base = '<<with index .LabelValuesByName "gpu_inference_io_base_requests">>'
+    wanted = {
+        signal["name"]: f"{base}clamp_min(<<end>>{signal['query']}{base} - <<.>>, 0)<<end>>" for signal in signals
+    }
     assert len(wanted) == len(signals), "two runtimes' signals of one name"
     assert {rule["name"]["as"]: rule["metricsQuery"] for rule in rules} == wanted
     for rule in rules:

@@ -12,7 +12,8 @@ from gpu_inference.values.presets import load_presets
 
 # With `capacity: mixed` the autoscaler owns the pods above a base, and says with a selector that excludes no series how
 # many requests the base bears (LabelValuesByName: prometheus-adapter, pkg/naming/metrics_query.go, commit 0536a5d).
-_BASE = '<<with index .LabelValuesByName "gpu_inference_io_base_requests">> - <<.>><<end>>'
+# Never below 0: the autoscaler (Kubernetes 1.36) reads a negative value as a huge one, and adds all the pods it may.
+_BASE = 'index .LabelValuesByName "gpu_inference_io_base_requests"'
 _HEADER = """\
 # Values for the prometheus-community/prometheus-adapter chart: one external metric for each runtime that exports
 # its requests in flight. Generated from chart/runtimes by `gpu-inference schema adapter-rules`.
@@ -25,7 +26,7 @@ def rule(in_flight: Mapping[str, Any]) -> dict[str, Any]:
         "seriesQuery": in_flight["series"] + '{namespace!="",gpu_inference_io_model!=""}',
         "resources": {"overrides": {"namespace": {"resource": "namespace"}}},
         "name": {"as": in_flight["name"]},
-        "metricsQuery": in_flight["query"] + _BASE,
+        "metricsQuery": f"<<with {_BASE}>>clamp_min(<<end>>{in_flight['query']}<<with {_BASE}>> - <<.>>, 0)<<end>>",
     }
 
 

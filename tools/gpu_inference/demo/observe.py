@@ -142,8 +142,9 @@ class Observer:
     def sample(self, model: str, progress: Progress) -> Sample:
         """The state now; `progress` is the load's. GPU-hours grow by what was held since the sample before."""
         now = time.monotonic()
-        pods = [pod for pod in self.items("pod") if not balloon(pod)]
+        pods = self.items("pod")
         gpus = sum(held_gpus(pod, self._resources) for pod in pods)
+        pods = [pod for pod in pods if not balloon(pod)]
         self.gpu_hours += gpus * (now - (self._last or now)) / 3600
         self._last = now
         # Of mixed capacity there are two: the on-demand base, and the spot pods above it.

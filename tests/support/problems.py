@@ -10,6 +10,7 @@ from .capacity_problems import CAPACITY_PROBLEMS
 from .expected import over
 from .matrix import minimal_model
 from .render import load_yaml
+from .sharing_problems import SHARING_PROBLEMS
 from .workload_problems import WORKLOAD_PROBLEMS
 
 VLLM = load_yaml(CHART / "runtimes/vllm.yaml")
@@ -247,4 +248,4 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
 }  # fmt: skip
 
 
-PROBLEMS |= WORKLOAD_PROBLEMS | CAPACITY_PROBLEMS
+PROBLEMS |= WORKLOAD_PROBLEMS | CAPACITY_PROBLEMS | SHARING_PROBLEMS

@@ -30,10 +30,12 @@ gpu-inference.check.models asks every model everything. Takes .resolved. `templa
 {{- range .networked }}
   {{- template "gpu-inference.check.traffic" . }}
 {{- end }}
-{{- range .bursts }}
-  {{- template "gpu-inference.check.mixed" . }}
-{{- end }}
-{{- range .balloons }}
-  {{- template "gpu-inference.check.balloon" . }}
+{{- range .bursts }}{{ template "gpu-inference.check.mixed" . }}{{ end }}
+{{- range .balloons }}{{ template "gpu-inference.check.balloon" . }}{{ end }}
+{{- range .shared }}
+  {{- template "gpu-inference.check.part" . }}
+  {{- template "gpu-inference.check.share" . }}
+  {{- template "gpu-inference.check.weights" . }}
+  {{- template "gpu-inference.check.claim" . }}
 {{- end }}
 {{- end }}

@@ -55,6 +55,9 @@ the place it has in a Deployment: indenting it there again would take a third of
               {{- $selector }}
         {{- end }}
       {{- end }}
+      {{- with .claim }}
+      resourceClaims: [{name: gpu, resourceClaimTemplateName: {{ .name }}}]
+      {{- end }}
       containers:
         - {{ template "gpu-inference.container.spec" . }}
       volumes:

@@ -4,6 +4,8 @@ chart share:
   .resolved.models    list of what the templates render from: {name, fullname, metadata, selector, nodes, sizes, spec, kind, runtime,
                       accelerator, cloud, root}
   .resolved.networked   those of them that have more to do with the network than a Service
+  .resolved.shared      those that do not simply ask for whole GPUs
+  .resolved.claimed     those of them that claim their GPUs (.claim)
   .resolved.bursts      the spot pods of those of capacity mixed, as models of their own (see gpu-inference.capacity.burst)
   .resolved.balloons    those of them that keep a node warm
   .resolved.priorityClasses  name -> what the chart makes: those of the values, and the one for balloons
@@ -14,13 +16,15 @@ models.<name>; then entries that are `false` are removed, and what follows from 
 {{- define "gpu-inference.resolve.all" -}}
 {{- if not (hasKey . "resolved") }}
   {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict }}
-  {{- $resolved := dict "models" list "networked" list "bursts" list "balloons" list "unknown" "" }}
+  {{- $resolved := dict "models" list "networked" list "bursts" list "balloons" list "shared" list "claimed" list "unknown" "" }}
   {{- $_ := set . "resolved" $resolved }}
   {{- $wanted := dict "root" . "store" $store "kind" "clouds" "name" .Values.cloud "what" "cloud" "path" "cloud" }}
   {{- $_ := set $resolved "unknown" (include "gpu-inference.resolve.preset" $wanted) }}
   {{- $root := . }}
   {{- $models := list }}
   {{- $networked := list }}
+  {{- $shared := list }}
+  {{- $claimed := list }}
   {{- $bursts := list }}
   {{- $balloons := list }}
   {{- range $name, $values := .Values.models }}
@@ -30,12 +34,16 @@ models.<name>; then entries that are `false` are removed, and what follows from 
       {{- template "gpu-inference.resolve.model" $m }}
       {{- $models = append $models $m }}
       {{- if or $m.spec.networkPolicy.enabled $m.spec.ingress.enabled $m.spec.gateway.enabled }}{{ $networked = append $networked $m }}{{ end }}
+      {{- if $m.shared }}{{ $shared = append $shared $m }}{{ end }}
+      {{- if $m.claim }}{{ $claimed = append $claimed $m }}{{ end }}
       {{- if eq $m.spec.capacity "mixed" }}{{ template "gpu-inference.capacity.burst" $m }}{{ $bursts = append $bursts $m.burst }}{{ end }}
       {{- if $m.spec.balloon.replicas }}{{ $balloons = append $balloons $m }}{{ end }}
     {{- end }}
   {{- end }}
   {{- $_ := set $resolved "models" $models }}
   {{- $_ := set $resolved "networked" $networked }}
+  {{- $_ := set $resolved "shared" $shared }}
+  {{- $_ := set $resolved "claimed" $claimed }}
   {{- $_ := set $resolved "bursts" $bursts }}
   {{- $_ := set $resolved "balloons" $balloons }}
   {{- template "gpu-inference.capacity.classes" (dict "resolved" $resolved "classes" .Values.priorityClasses) }}

@@ -41,6 +41,19 @@ CAPACITY_PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "models.m.autoscaling.maxReplicas: 4 leaves no spot pod above the on-demand base, replicas, 4",
         "raise it, or set capacity to onDemand",
     ),
+    "mixed with KEDA": (
+        _m(
+            capacity="mixed",
+            autoscaling={**SCALING, "provider": "keda", "keda": {"serverAddress": "http://prometheus.monitoring:9090"}},
+        ),
+        "models.m.autoscaling.provider: KEDA does not know of the on-demand base",
+        "set it to hpa, or capacity to onDemand or spot",
+    ),
+    "mixed by the ratio of queues": (
+        _m(runtime="triton", capacity="mixed", autoscaling={**SCALING, "target": {"queueComputeRatio": 0.8}}),
+        "models.m.autoscaling.target.queueComputeRatio: does not tell what the on-demand base bears",
+        "set it to false, or capacity to onDemand or spot",
+    ),
     "mixed without a base": (
         _m(capacity="mixed", replicas=0, autoscaling=SCALING),
         "models.m.replicas: is 0, and is the on-demand base",

@@ -8,8 +8,11 @@ from gpu_inference.paths import CHART
 
 from .capacity_problems import CAPACITY_PROBLEMS
 from .expected import over
+from .health_problems import HEALTH_PROBLEMS
 from .matrix import minimal_model
+from .operator_problems import OPERATOR_PROBLEMS
 from .render import load_yaml
+from .scaling_problems import SCALING_PROBLEMS
 from .sharing_problems import SHARING_PROBLEMS
 from .workload_problems import WORKLOAD_PROBLEMS
 
@@ -93,11 +96,6 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "models.m.pod.tolerations",
         "name the taint's key",
     ),
-    "maximum below minimum": (
-        m(autoscaling={"enabled": True, "minReplicas": 5, "maxReplicas": 2}),
-        "models.m.autoscaling.maxReplicas: 2 is less than minReplicas, 5",
-        "raise maxReplicas",
-    ),
     "name that selects a metric": (
         m(runtime="triton", model={"servedName": "my/model"}, autoscaling={"enabled": True}),
         'models.m.model.servedName: "my/model"',
@@ -111,7 +109,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "port of nodes without a port": (
         m(service={"type": "NodePort", "nodePorts": {"grpc": 30081}}),
-        "models.m.service.nodePorts.grpc: vllm has no port of this name",
+        "models.m.service.nodePorts.grpc: vllm publishes no port of this name",
         "use http",
     ),
     "nobody may scrape": (
@@ -248,4 +246,5 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
 }  # fmt: skip
 
 
-PROBLEMS |= WORKLOAD_PROBLEMS | CAPACITY_PROBLEMS | SHARING_PROBLEMS
+PROBLEMS |= WORKLOAD_PROBLEMS | HEALTH_PROBLEMS | SCALING_PROBLEMS | OPERATOR_PROBLEMS
+PROBLEMS |= SHARING_PROBLEMS | CAPACITY_PROBLEMS

@@ -2,7 +2,7 @@
 gpu-inference.check.models asks every model everything. Takes .resolved. `template` costs a quarter of `include`, and there are many.
 */}}
 {{- define "gpu-inference.check.models" -}}
-{{- range .models }}
+{{- range concat .models .operated }}
   {{- template "gpu-inference.check.name" . }}
   {{- template "gpu-inference.check.source" . }}
   {{- template "gpu-inference.check.image" . }}
@@ -10,7 +10,6 @@ gpu-inference.check.models asks every model everything. Takes .resolved. `templa
   {{- template "gpu-inference.check.startup" . }}
   {{- template "gpu-inference.check.accelerator" . }}
   {{- template "gpu-inference.check.nodes" . }}
-  {{- template "gpu-inference.check.scaling" . }}
   {{- template "gpu-inference.check.network" . }}
   {{- template "gpu-inference.check.arguments" . }}
   {{- template "gpu-inference.check.labels" . }}
@@ -27,9 +26,12 @@ gpu-inference.check.models asks every model everything. Takes .resolved. `templa
     {{- template "gpu-inference.check.service" . }}
   {{- end }}
 {{- end }}
-{{- range .networked }}
-  {{- template "gpu-inference.check.traffic" . }}
+{{- range .operated }}{{ template "gpu-inference.check.operated" . }}{{ end }}
+{{- range .scaled }}
+  {{- template "gpu-inference.check.scaling" . }}
 {{- end }}
+{{- range .networked }}{{ template "gpu-inference.check.traffic" . }}{{ end }}
+{{- range .watched }}{{ template "gpu-inference.check.health" . }}{{ end }}
 {{- range .bursts }}{{ template "gpu-inference.check.mixed" . }}{{ end }}
 {{- range .balloons }}{{ template "gpu-inference.check.balloon" . }}{{ end }}
 {{- range .shared }}

@@ -16,6 +16,12 @@ gpu-inference.check.mixed: of a model with an on-demand base and spot pods above
 {{- else if le (int64 $scaling.maxReplicas) $base }}
 {{ $path }}.autoscaling.maxReplicas: {{ int64 $scaling.maxReplicas }} leaves no spot pod above the on-demand base, replicas, {{ $base }}. Fix: raise it, or set capacity to onDemand.
 {{- end }}
+{{- if eq $scaling.provider "keda" }}
+{{ $path }}.autoscaling.provider: KEDA does not know of the on-demand base. Fix: set it to hpa, or capacity to onDemand or spot.
+{{- end }}
+{{- if get $scaling.target "queueComputeRatio" }}
+{{ $path }}.autoscaling.target.queueComputeRatio: does not tell what the on-demand base bears. Fix: set it to false, or capacity to onDemand or spot.
+{{- end }}
 {{- if lt $base 1 }}
 {{ $path }}.replicas: is 0, and is the on-demand base. Fix: set it to 1 or more, or capacity to spot.
 {{- end }}

@@ -4,6 +4,9 @@ chart share:
   .resolved.models    list of what the templates render from: {name, fullname, metadata, selector, nodes, sizes, spec, kind, runtime,
                       accelerator, cloud, root}
   .resolved.networked   those of them that have more to do with the network than a Service
+  .resolved.watched   those of them whose health is looked at by more than the runtime's own probes
+  .resolved.scaled      those of them with an autoscaler; they also have .signals
+  .resolved.operated    models whose pods an operator makes; they are not among the others
   .resolved.shared      those that do not simply ask for whole GPUs
   .resolved.claimed     those of them that claim their GPUs (.claim)
   .resolved.bursts      the spot pods of those of capacity mixed, as models of their own (see gpu-inference.capacity.burst)
@@ -16,36 +19,40 @@ models.<name>; then entries that are `false` are removed, and what follows from 
 {{- define "gpu-inference.resolve.all" -}}
 {{- if not (hasKey . "resolved") }}
   {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict }}
-  {{- $resolved := dict "models" list "networked" list "bursts" list "balloons" list "shared" list "claimed" list "unknown" "" }}
+  {{- $resolved := dict "models" list "networked" list "watched" list "bursts" list "balloons" list "scaled" list "operated" list "shared" list "claimed" list "unknown" "" }}
   {{- $_ := set . "resolved" $resolved }}
   {{- $wanted := dict "root" . "store" $store "kind" "clouds" "name" .Values.cloud "what" "cloud" "path" "cloud" }}
   {{- $_ := set $resolved "unknown" (include "gpu-inference.resolve.preset" $wanted) }}
   {{- $root := . }}
   {{- $models := list }}
-  {{- $networked := list }}
-  {{- $shared := list }}
-  {{- $claimed := list }}
-  {{- $bursts := list }}
-  {{- $balloons := list }}
   {{- range $name, $values := .Values.models }}
     {{- $m := dict "root" $root "store" $store "name" $name "values" $values }}
     {{- template "gpu-inference.resolve.presets" $m }}
     {{- if hasKey $m "accelerator" }}
       {{- template "gpu-inference.resolve.model" $m }}
+      {{- if $m.shared }}{{ $_ := set $resolved "shared" (append $resolved.shared $m) }}{{ end }}
+      {{- if $m.claim }}{{ $_ := set $resolved "claimed" (append $resolved.claimed $m) }}{{ end }}
+      {{- if eq $m.spec.capacity "mixed" }}
+        {{- template "gpu-inference.capacity.burst" $m }}
+        {{- $_ := set $resolved "bursts" (append $resolved.bursts $m.burst) }}
+      {{- end }}
+      {{- if $m.spec.balloon.replicas }}{{ $_ := set $resolved "balloons" (append $resolved.balloons $m) }}{{ end }}
+      {{- if hasKey $m.kind "operated" }}
+        {{- $_ := set $resolved "operated" (append $resolved.operated $m) }}
+        {{- if $m.spec.autoscaling.enabled }}{{ template "gpu-inference.scaling.signals" $m }}{{ end }}
+        {{- continue }}
+      {{- end }}
       {{- $models = append $models $m }}
-      {{- if or $m.spec.networkPolicy.enabled $m.spec.ingress.enabled $m.spec.gateway.enabled }}{{ $networked = append $networked $m }}{{ end }}
-      {{- if $m.shared }}{{ $shared = append $shared $m }}{{ end }}
-      {{- if $m.claim }}{{ $claimed = append $claimed $m }}{{ end }}
-      {{- if eq $m.spec.capacity "mixed" }}{{ template "gpu-inference.capacity.burst" $m }}{{ $bursts = append $bursts $m.burst }}{{ end }}
-      {{- if $m.spec.balloon.replicas }}{{ $balloons = append $balloons $m }}{{ end }}
+      {{- if or $m.spec.networkPolicy.enabled $m.spec.ingress.enabled $m.spec.gateway.enabled }}{{ $_ := set $resolved "networked" (append $resolved.networked $m) }}{{ end }}
+      {{- if $m.spec.autoscaling.enabled }}
+        {{- template "gpu-inference.scaling.signals" $m }}
+        {{- $_ := set $resolved "scaled" (append $resolved.scaled $m) }}
+      {{- end }}
+      {{- $monitoring := $m.spec.monitoring }}
+      {{- if or $m.scripts $m.spec.canary.enabled $monitoring.rules.enabled $monitoring.dashboard $monitoring.serviceMonitor.enabled }}{{ $_ := set $resolved "watched" (append $resolved.watched $m) }}{{ end }}
     {{- end }}
   {{- end }}
   {{- $_ := set $resolved "models" $models }}
-  {{- $_ := set $resolved "networked" $networked }}
-  {{- $_ := set $resolved "shared" $shared }}
-  {{- $_ := set $resolved "claimed" $claimed }}
-  {{- $_ := set $resolved "bursts" $bursts }}
-  {{- $_ := set $resolved "balloons" $balloons }}
   {{- template "gpu-inference.capacity.classes" (dict "resolved" $resolved "classes" .Values.priorityClasses) }}
 {{- end }}
 {{- end }}

@@ -44,6 +44,13 @@ def mixed(model: Model) -> Iterator[Mistake]:
     elif scaling["maxReplicas"] <= base:
         message = f"{scaling['maxReplicas']} leaves no spot pod above the on-demand base, replicas, {base}"
         yield model.mistake("mixed", "autoscaling.maxReplicas", message, "raise it, or set capacity to onDemand")
+    if scaling["provider"] == "keda":
+        fix = "set it to hpa, or capacity to onDemand or spot"
+        yield model.mistake("mixed", "autoscaling.provider", "KEDA does not know of the on-demand base", fix)
+    if scaling["target"].get("queueComputeRatio"):
+        message = "does not tell what the on-demand base bears"
+        fix = "set it to false, or capacity to onDemand or spot"
+        yield model.mistake("mixed", "autoscaling.target.queueComputeRatio", message, fix)
     if base < 1:
         message = "is 0, and is the on-demand base"
         yield model.mistake("mixed", "replicas", message, "set it to 1 or more, or capacity to spot")

@@ -24,7 +24,7 @@ from support.cluster import (
 )
 from support.expected import specs
 from support.matrix import SCENARIOS, Case, cases, scenario
-from support.objects import MODEL_LABEL, OPERATED
+from support.objects import CAPACITY_LABEL, MODEL_LABEL, OPERATED
 from support.render import RELEASE, helm, load_yaml, render
 
 from gpu_inference.cluster.embedded import EmbeddedCluster
@@ -161,15 +161,17 @@ def _assert_served(cluster: Provider, namespace: str, name: str, spec: dict[str,
     wanted = scaling["minReplicas"] if scaling["enabled"] else spec["replicas"]
     selector = f"{MODEL_LABEL}={name},app.kubernetes.io/component=server"
 
-    def status() -> dict[str, Any]:
-        (workload,) = items(cluster, spec["workload"], "-n", namespace, "-l", selector)
-        return workload["status"]
+    def available() -> int:
+        """Of mixed capacity, there are two Deployments."""
+        workloads = items(cluster, spec["workload"], "-n", namespace, "-l", selector)
+        return sum(w["status"].get("availableReplicas", 0) for w in workloads)
 
-    wait_for(lambda: status().get("availableReplicas", 0) >= wanted, 30, f"{wanted} replicas of {name}")
-    pods = items(cluster, "pods", "-n", namespace, "-l", f"{selector},app.kubernetes.io/component=server")
+    wait_for(lambda: available() >= wanted, 30, f"{wanted} replicas of {name}")
+    pods = items(cluster, "pods", "-n", namespace, "-l", selector)
     assert len(pods) == wanted
     for pod in pods:
-        _assert_right_node(get(cluster, "node", pod["spec"]["nodeName"]), spec)
+        _assert_right_node(get(cluster, "node", pod["spec"]["nodeName"]), spec, pod["metadata"]["labels"])
+    _assert_balloons(cluster, namespace, name, spec)
 
     def ready() -> set[str]:
         slices = items(cluster, "endpointslices", "-n", namespace, "-l", selector)
@@ -192,7 +194,22 @@ def _assert_disks_stay(cluster: Provider, namespace: str, models: dict[str, Any]
         cluster.kubectl("delete", "-n", namespace, name, "--wait=false")
 
 
-def _assert_right_node(node: dict[str, Any], spec: dict[str, Any]) -> None:
+def _assert_balloons(cluster: Provider, namespace: str, name: str, spec: dict[str, Any]) -> None:
+    """They are scheduled like the model's pods and have a lower priority."""
+    selector = f"{MODEL_LABEL}={name},app.kubernetes.io/component=balloon"
+    found = items(cluster, "pods", "-n", namespace, "-l", selector)
+    assert len(found) == spec["balloon"]["replicas"]
+    for pod in found:
+        assert pod["spec"]["priority"] < 0
+        assert pod["spec"]["preemptionPolicy"] == "Never"
+        wait_for(
+            lambda p=pod: get(cluster, "pod", p["metadata"]["name"], "-n", namespace)["spec"].get("nodeName"),
+            30,
+            "a node",
+        )  # type: ignore[misc]
+
+
+def _assert_right_node(node: dict[str, Any], spec: dict[str, Any], pod: dict[str, str]) -> None:
     labels, cloud, accelerator = node["metadata"]["labels"], spec["_cloud"], spec["_accelerator"]
     if spec["accelerator"]["dra"]:
         assert node["metadata"]["name"] == DRIVEN
@@ -205,4 +222,5 @@ def _assert_right_node(node: dict[str, Any], spec: dict[str, Any]) -> None:
     assert accelerator["resource"] in node["status"]["capacity"]
     if "spot" in cloud:
         is_spot = cloud["spot"]["nodeSelector"].items() <= labels.items()
-        assert is_spot == (spec["capacity"] == "spot"), node["metadata"]["name"]
+        wanted = spec["capacity"] == "spot" or CAPACITY_LABEL in pod
+        assert is_spot == wanted, node["metadata"]["name"]

@@ -8,7 +8,15 @@ from support.objects import pod_templates
 
 def test_node_selector(models):
     for model in models:
-        assert model.pod["spec"].get("nodeSelector", {}) == kept(model.spec["nodeSelector"]), model.name
+        wanted = kept(model.spec["nodeSelector"])
+        if _prefers_spot(model):
+            wanted = {k: v for k, v in wanted.items() if k not in model.spec["_cloud"]["spot"]["nodeSelector"]}
+        assert model.pod["spec"].get("nodeSelector", {}) == wanted, model.name
+
+
+def _prefers_spot(model) -> bool:
+    """See test_capacity."""
+    return model.spec["capacity"] == "spot" and model.spec["spot"]["fallback"]
 
 
 def test_a_gpu_product_is_always_selected(models):
@@ -68,7 +76,7 @@ def test_on_demand_stays_off_spot_nodes(models):
 
 def test_spot_lands_on_spot_nodes(models):
     for model in models:
-        if model.spec["capacity"] != "spot":
+        if model.spec["capacity"] != "spot" or _prefers_spot(model):
             continue
         spot = model.spec["_cloud"]["spot"]
         assert spot["nodeSelector"], "a spot preset that selects nothing"
@@ -79,6 +87,6 @@ def test_spot_lands_on_spot_nodes(models):
 
 def test_a_spot_pod_ends_within_the_notice(models):
     for model in models:
-        if model.spec["capacity"] == "spot":
+        if model.spec["capacity"] in ("spot", "mixed"):
             grace = model.pod["spec"]["terminationGracePeriodSeconds"]
             assert grace <= model.spec["_cloud"]["spot"]["podGraceSeconds"], model.name

@@ -66,8 +66,9 @@ def test_pods_do_not_depend_on_the_kind(kind):
         found = objects(workload=workload, rollout={"spareGPU": False})
         pods[workload] = one(found, workload, "m")["spec"]["template"]
         spread = {"Deployment": "pod-template-hash", "StatefulSet": "controller-revision-hash"}
-        (constraint,) = pods[workload]["spec"]["topologySpreadConstraints"]
-        assert constraint["matchLabelKeys"] == [spread[workload]]
+        constraints = pods[workload]["spec"]["topologySpreadConstraints"]
+        assert constraints
+        assert all(constraint["matchLabelKeys"] == [spread[workload]] for constraint in constraints)
 
     def rest(pod: dict[str, Any]) -> dict[str, Any]:
         return {**pod, "spec": {k: v for k, v in pod["spec"].items() if k != "topologySpreadConstraints"}}

@@ -62,7 +62,7 @@ def _preset(values: Spec, kind: str, name: str) -> Spec:
 def _scheduling(cloud: Spec, accelerator: Spec, capacity: str) -> Spec:
     """What selects the cloud's nodes: the lowest layer of a model."""
     label = cloud["productLabels"][accelerator["resource"]]
-    own = cloud[capacity]
+    own = cloud["onDemand" if capacity == "mixed" else capacity]  # of mixed, this is the base
     return {
         "nodeSelector": {label: accelerator["nodeLabels"][label], **cloud["nodeSelector"], **own["nodeSelector"]},
         "absentNodeLabels": own["absentNodeLabels"],

@@ -8,6 +8,7 @@ from typing import Any
 Object = dict[str, Any]
 
 MODEL_LABEL = "gpu-inference.io/model"
+CAPACITY_LABEL = "gpu-inference.io/capacity"
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
 SERVING = ("Deployment", "StatefulSet", "LeaderWorkerSet")  # kinds of `workload` whose pods the chart describes
 OPERATED = ("RayService", "NIMService")  # and those that leave them to an operator
@@ -36,6 +37,12 @@ def is_headless(obj: Object) -> bool:
 def model_of(obj: Object) -> str | None:
     """The model an object belongs to."""
     return obj["metadata"].get("labels", {}).get(MODEL_LABEL)
+
+
+def is_beside(obj: Object) -> bool:
+    """True for a Deployment beside a model's own: of spot pods above an on-demand base, or of balloons."""
+    labels = obj["metadata"]["labels"]
+    return CAPACITY_LABEL in labels or labels.get("app.kubernetes.io/component") == "balloon"
 
 
 def one(objects: list[Object], kind: str, model: str | None = None) -> Object:

@@ -6,6 +6,7 @@ from typing import Any
 
 from gpu_inference.paths import CHART
 
+from .capacity_problems import CAPACITY_PROBLEMS
 from .expected import over
 from .health_problems import HEALTH_PROBLEMS
 from .matrix import minimal_model
@@ -246,6 +247,5 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
 }  # fmt: skip
 
 
-PROBLEMS |= (
-    WORKLOAD_PROBLEMS | HEALTH_PROBLEMS | SCALING_PROBLEMS | OPERATOR_PROBLEMS | SHARING_PROBLEMS | STORAGE_PROBLEMS
-)
+PROBLEMS |= WORKLOAD_PROBLEMS | HEALTH_PROBLEMS | SCALING_PROBLEMS | OPERATOR_PROBLEMS
+PROBLEMS |= SHARING_PROBLEMS | STORAGE_PROBLEMS | CAPACITY_PROBLEMS

@@ -9,7 +9,7 @@ from typing import Any
 
 from .expected import specs
 from .matrix import Case
-from .objects import OPERATED, Object, env_of, is_headless, maybe, one
+from .objects import CAPACITY_LABEL, OPERATED, Object, env_of, is_beside, is_headless, maybe, one
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,17 @@ class Model:
 
     @property
     def workload(self) -> Object:
-        return one(self.objects, self.kind, self.name)
+        return one([o for o in self.objects if not is_beside(o)], self.kind, self.name)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether it has an on-demand base, which is `workload`, and spot pods above it."""
+        return self.spec["capacity"] == "mixed"
+
+    @property
+    def burst(self) -> Object:
+        """The Deployment of the spot pods."""
+        return one([o for o in self.objects if CAPACITY_LABEL in o["metadata"]["labels"]], "Deployment", self.name)
 
     @property
     def pod(self) -> Object:

@@ -18,6 +18,7 @@ import yaml
 from gpu_inference.cluster import adapter
 from gpu_inference.cluster.adapter import ApiFailure, Prometheus, Registry, Server, front_proxy_context, quantity
 from gpu_inference.cluster.adapter_rules import SelectorError, load_rules, selector_matchers
+from gpu_inference.cluster.command import RULES
 from gpu_inference.cluster.embedded.pki import Pki
 from gpu_inference.errors import UserError
 
@@ -52,6 +53,18 @@ def test_rule_without_namespace(tmp_path: Path) -> None:
 def test_namespace_label_of_a_template(tmp_path: Path) -> None:
     templated = rule(tmp_path, resources={"template": "kube_<<.Resource>>"}, metricsQuery="s{<<.LabelMatchers>>}")
     assert templated.query("s", "prod", "") == 's{kube_namespace="prod"}'
+
+
+def test_the_shipped_rules_subtract_what_a_base_bears() -> None:
+    """Only where the selector tells it; `notin` takes the series that do not have the label, which are all."""
+    for shipped in load_rules(RULES):
+        series = shipped.series_query.partition("{")[0]
+        plain = shipped.query(series, "prod", "gpu_inference_io_model=m")
+        less = shipped.query(series, "prod", "gpu_inference_io_model=m,gpu_inference_io_base_requests notin (16)")
+        assert "<<" not in plain and "clamp_min" not in plain
+        assert less.startswith("clamp_min(") and less.endswith(" - 16, 0)")
+        without = less.replace('gpu_inference_io_base_requests!="16",', "")
+        assert without == f"clamp_min({plain} - 16, 0)"
 
 
 @pytest.mark.parametrize(

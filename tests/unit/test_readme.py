@@ -34,7 +34,7 @@ def sessions() -> list[tuple[str, str]]:
 COMMANDS = [command for command, _ in sessions()]
 SHOWN = [(command, output) for command, output in sessions() if command.startswith(CLI)]
 INSTALLS = [command for command in COMMANDS if command.startswith("helm install") and "chart/" in command]
-VALUES = [body for language, body in BLOCKS if language == "yaml" and re.match(r"(models|runtimes):", body)]
+VALUES = [body for language, body in BLOCKS if language == "yaml" and re.match(r"(cloud|models|runtimes):", body)]
 
 
 def test_two_commands_do_everything() -> None:

@@ -141,7 +141,10 @@ def test_adapter_rules_are_the_presets():
     rules = yaml.safe_load((ROOT / "ci" / "prometheus-adapter" / "values.yaml").read_text())["rules"]["external"]
     presets = load_presets("runtimes").values()
     signals = [preset["metrics"]["inFlight"] for preset in presets if "inFlight" in preset["metrics"]]
-    wanted = {signal["name"]: signal["query"] for signal in signals}
+    base = '<<with index .LabelValuesByName "gpu_inference_io_base_requests">>'
+    wanted = {
+        signal["name"]: f"{base}clamp_min(<<end>>{signal['query']}{base} - <<.>>, 0)<<end>>" for signal in signals
+    }
     assert len(wanted) == len(signals), "two runtimes' signals of one name"
     for preset in presets:
         for series in (preset["metrics"]["names"].get(name) for name in ("waiting", "kvCacheUsage")):

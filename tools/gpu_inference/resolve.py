@@ -38,6 +38,7 @@ _REMOVABLE = (
     "podLabels",
     "podAnnotations",
     "claims",
+    "spread",
 )
 
 
@@ -94,6 +95,8 @@ def _spec(name: str, values: Mapping[str, Any], runtime: Spec, accelerator: Spec
     for entries in (spec[key] for key in _REMOVABLE if key in spec):
         for removed in [key for key, value in entries.items() if value is False]:
             del entries[removed]
+    if capacity == "spot" and spec["spot"]["fallback"]:
+        _prefer(spec, cloud.get("spot", {}).get("nodeSelector", {}))
     _derive(spec, name, runtime)
     return spec | {"runtimePreset": runtime, "acceleratorPreset": accelerator}
 
@@ -101,11 +104,20 @@ def _spec(name: str, values: Mapping[str, Any], runtime: Spec, accelerator: Spec
 def _scheduling(cloud: Spec, capacity: str, accelerator: Spec) -> Iterator[Spec]:
     """Which nodes the cloud preset wants: of every model, of this capacity, and with this GPU."""
     yield {key: cloud[key] for key in ("nodeSelector", "tolerations") if key in cloud}
-    side = cloud.get(capacity, {})
+    # Of mixed capacity, this is the on-demand base.
+    side = cloud.get("onDemand" if capacity == "mixed" else capacity, {})
     yield {key: side[key] for key in ("nodeSelector", "absentNodeLabels", "tolerations") if key in side}
     label = cloud["productLabels"].get(accelerator["resource"])
     if label in accelerator["nodeLabels"]:
         yield {"nodeSelector": {label: accelerator["nodeLabels"][label]}}
+
+
+def _prefer(spec: Spec, labels: Mapping[str, str]) -> None:
+    """Turns what selects spot nodes into a preference; what the values select themselves stays."""
+    selector = spec["nodeSelector"]
+    spec["preferredNodeLabels"] = {key: value for key, value in labels.items() if selector.get(key) == value}
+    for key in spec["preferredNodeLabels"]:
+        del selector[key]
 
 
 def _derive(spec: Spec, name: str, runtime: Spec) -> None:

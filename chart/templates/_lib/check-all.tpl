@@ -31,10 +31,10 @@ gpu-inference.check.models asks every model everything. Takes .resolved. `templa
 {{- range .scaled }}
   {{- template "gpu-inference.check.scaling" . }}
 {{- end }}
-{{- range .networked }}
-  {{- template "gpu-inference.check.traffic" . }}
-{{- end }}
+{{- range .networked }}{{ template "gpu-inference.check.traffic" . }}{{ end }}
 {{- range .watched }}{{ template "gpu-inference.check.health" . }}{{ end }}
+{{- range .bursts }}{{ template "gpu-inference.check.mixed" . }}{{ end }}
+{{- range .balloons }}{{ template "gpu-inference.check.balloon" . }}{{ end }}
 {{- range .shared }}
   {{- template "gpu-inference.check.part" . }}
   {{- template "gpu-inference.check.share" . }}

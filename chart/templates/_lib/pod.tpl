@@ -41,15 +41,23 @@ the place it has in a Deployment: indenting it there again would take a third of
       {{- end }}
       securityContext:
         {{- include "gpu-inference.security.pod" .spec.security | nindent 8 }}
+      {{- with get .spec "priorityClassName" }}
+      priorityClassName: {{ include "gpu-inference.capacity.priority" (dict "root" $.root "name" .) }}
+      {{- end }}
       {{- .nodes | replace "\n" "\n      " }}
+      {{- $selector := .selector | nindent 14 }}
+      {{- with .spec.spread }}
       topologySpreadConstraints:
+        {{- range $label, $mode := . }}
         - maxSkew: 1
-          topologyKey: kubernetes.io/hostname
-          whenUnsatisfiable: ScheduleAnyway
-          matchLabelKeys: [{{ .kind.revisionLabel }}]
+          topologyKey: {{ $label }}
+          whenUnsatisfiable: {{ $mode }}
+          matchLabelKeys: [{{ $.kind.revisionLabel }}]
           labelSelector:
             matchLabels:
-              {{- .selector | nindent 14 }}
+              {{- $selector }}
+        {{- end }}
+      {{- end }}
       {{- if .folder }}
       initContainers:
         {{- if eq .fetch "job" }}

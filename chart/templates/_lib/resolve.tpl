@@ -11,6 +11,9 @@ chart share:
   .resolved.operated    models whose pods an operator makes; they are not among the others
   .resolved.shared      those that do not simply ask for whole GPUs
   .resolved.claimed     those of them that claim their GPUs (.claim)
+  .resolved.bursts      the spot pods of those of capacity mixed, as models of their own (see gpu-inference.capacity.burst)
+  .resolved.balloons    those of them that keep a node warm
+  .resolved.priorityClasses  name -> what the chart makes: those of the values, and the one for balloons
   .resolved.unknown   text: names of presets that do not exist, a line each
 A spec is, the last one wins: the cloud's scheduling, modelDefaults, the runtime's defaults, the accelerator's defaults,
 models.<name>; then entries that are `false` are removed, and what follows from the rest is added.
@@ -18,16 +21,13 @@ models.<name>; then entries that are `false` are removed, and what follows from 
 {{- define "gpu-inference.resolve.all" -}}
 {{- if not (hasKey . "resolved") }}
   {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict }}
-  {{- $resolved := dict "models" list "networked" list "watched" list "scaled" list "operated" list "jobs" list "shared" list "claimed" list
-      "downloads" false "unknown" "" }}
+  {{- $resolved := dict "downloads" false "unknown" "" }}
+  {{- range list "models" "networked" "watched" "bursts" "balloons" "scaled" "operated" "jobs" "shared" "claimed" }}{{- $_ := set $resolved . list }}{{ end }}
   {{- $_ := set . "resolved" $resolved }}
   {{- $wanted := dict "root" . "store" $store "kind" "clouds" "name" .Values.cloud "what" "cloud" "path" "cloud" }}
   {{- $_ := set $resolved "unknown" (include "gpu-inference.resolve.preset" $wanted) }}
   {{- $root := . }}
   {{- $models := list }}
-  {{- $networked := list }}
-  {{- $shared := list }}
-  {{- $claimed := list }}
   {{- range $name, $values := .Values.models }}
     {{- $m := dict "root" $root "store" $store "name" $name "values" $values }}
     {{- template "gpu-inference.resolve.presets" $m }}
@@ -35,15 +35,20 @@ models.<name>; then entries that are `false` are removed, and what follows from 
       {{- template "gpu-inference.resolve.model" $m }}
       {{- if $m.folder }}{{ $_ := set $resolved "downloads" true }}{{ end }}
       {{- if and $m.folder (eq $m.fetch "job") }}{{ $_ := set $resolved "jobs" (append $resolved.jobs $m) }}{{ end }}
-      {{- if $m.shared }}{{ $shared = append $shared $m }}{{ end }}
-      {{- if $m.claim }}{{ $claimed = append $claimed $m }}{{ end }}
+      {{- if $m.shared }}{{ $_ := set $resolved "shared" (append $resolved.shared $m) }}{{ end }}
+      {{- if $m.claim }}{{ $_ := set $resolved "claimed" (append $resolved.claimed $m) }}{{ end }}
+      {{- if eq $m.spec.capacity "mixed" }}
+        {{- template "gpu-inference.capacity.burst" $m }}
+        {{- $_ := set $resolved "bursts" (append $resolved.bursts $m.burst) }}
+      {{- end }}
+      {{- if $m.spec.balloon.replicas }}{{ $_ := set $resolved "balloons" (append $resolved.balloons $m) }}{{ end }}
       {{- if hasKey $m.kind "operated" }}
         {{- $_ := set $resolved "operated" (append $resolved.operated $m) }}
         {{- if $m.spec.autoscaling.enabled }}{{ template "gpu-inference.scaling.signals" $m }}{{ end }}
         {{- continue }}
       {{- end }}
       {{- $models = append $models $m }}
-      {{- if or $m.spec.networkPolicy.enabled $m.spec.ingress.enabled $m.spec.gateway.enabled }}{{ $networked = append $networked $m }}{{ end }}
+      {{- if or $m.spec.networkPolicy.enabled $m.spec.ingress.enabled $m.spec.gateway.enabled }}{{ $_ := set $resolved "networked" (append $resolved.networked $m) }}{{ end }}
       {{- if $m.spec.autoscaling.enabled }}
         {{- template "gpu-inference.scaling.signals" $m }}
         {{- $_ := set $resolved "scaled" (append $resolved.scaled $m) }}
@@ -53,9 +58,7 @@ models.<name>; then entries that are `false` are removed, and what follows from 
     {{- end }}
   {{- end }}
   {{- $_ := set $resolved "models" $models }}
-  {{- $_ := set $resolved "networked" $networked }}
-  {{- $_ := set $resolved "shared" $shared }}
-  {{- $_ := set $resolved "claimed" $claimed }}
+  {{- template "gpu-inference.capacity.classes" (dict "resolved" $resolved "classes" .Values.priorityClasses) }}
 {{- end }}
 {{- end }}
 
@@ -72,6 +75,7 @@ gpu-inference.resolve.presets sets .runtime, .accelerator and .cloud, or records
 {{- end }}
 {{- $capacity := $defaults.capacity }}
 {{- if hasKey .values "capacity" }}{{ $capacity = .values.capacity }}{{ end }}
+{{- if eq $capacity "mixed" }}{{ $capacity = "onDemand" }}{{ end }}
 {{- $unknown := "" }}
 {{- if not (hasKey .store.runtimes $runtime) }}
   {{- $wanted := dict "root" .root "store" .store "kind" "runtimes" "name" $runtime "what" "runtime" "path" (printf "models.%s.runtime" .name) }}

@@ -30,7 +30,7 @@ type of the metric, name, series, query, selector, value}. One whose name is emp
 
 {{/*
 gpu-inference.scaling.hpa is the spec of a HorizontalPodAutoscaler. Takes {model, target: {apiVersion, kind, name}, minReplicas,
-maxReplicas, labels: more labels of the series, for a model with several targets}.
+maxReplicas, labels: more labels of the series, for a model with several targets, base: pods that are not the target's}.
 */}}
 {{- define "gpu-inference.scaling.hpa" -}}
 scaleTargetRef:
@@ -66,6 +66,11 @@ gpu-inference.scaling.metrics: entries of a HorizontalPodAutoscaler. Takes {mode
       {{- $_ := set $own $label (include "gpu-inference.args.at" (dict "spec" $.model.spec "path" $path)) }}
     {{- end }}
     {{- $_ := set $metric "selector" (dict "matchLabels" (merge $own $labels)) }}
+    {{- if $.base }}
+      {{- /* What the base bears, which the adapter's rule subtracts. No series has this label. */}}
+      {{- $bears := dict "key" "gpu_inference_io_base_requests" "operator" "NotIn" "values" (list (mulf $.base .value | toString)) }}
+      {{- $_ := set $metric.selector "matchExpressions" (list $bears) }}
+    {{- end }}
   {{- end }}
   {{- $entries = append $entries (dict "type" .type (lower .type) $entry) }}
 {{- end }}

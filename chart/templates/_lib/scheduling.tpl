@@ -8,15 +8,27 @@ nodeSelector:
   {{ $label }}: {{ toJson $value }}
   {{- end }}
 {{- end }}
-{{- with .absentNodeLabels }}
+{{- $preferred := get . "preferredNodeLabels" }}
+{{- if or .absentNodeLabels $preferred }}
 affinity:
   nodeAffinity:
+    {{- with .absentNodeLabels }}
     requiredDuringSchedulingIgnoredDuringExecution:
       nodeSelectorTerms:
         - matchExpressions:
             {{- range $label, $_ := . }}
             - {key: {{ $label }}, operator: DoesNotExist}
             {{- end }}
+    {{- end }}
+    {{- with $preferred }}
+    preferredDuringSchedulingIgnoredDuringExecution:
+      - weight: 100
+        preference:
+          matchExpressions:
+            {{- range $label, $value := . }}
+            - {key: {{ $label }}, operator: In, values: [{{ toJson $value }}]}
+            {{- end }}
+    {{- end }}
 {{- end }}
 {{- with .tolerations }}
 tolerations:

@@ -31,7 +31,7 @@ JSON, which is copied four times faster than with deepCopy.
 gpu-inference.spec.entries names the maps of a user's own entries, of which `false` removes an inherited one.
 */}}
 {{- define "gpu-inference.spec.entries" -}}
-env tolerations nodeSelector absentNodeLabels volumes writable podLabels podAnnotations claims
+env tolerations nodeSelector absentNodeLabels volumes writable podLabels podAnnotations claims spread
 {{- end }}
 
 {{/*
@@ -65,6 +65,7 @@ gpu-inference.resolve.model sets .spec and the texts that every object of the mo
 {{- range $base.entries }}
   {{- if hasKey $.values . }}{{- template "gpu-inference.spec.removed" (index $spec .) }}{{ end }}
 {{- end }}
+{{- if and $spec.spot.fallback (eq .capacity "spot") }}{{- template "gpu-inference.capacity.prefer" . }}{{ end }}
 {{- template "gpu-inference.spec.derive" . }}
 {{- template "gpu-inference.workload.kind" . }}
 {{- template "gpu-inference.resources.sizes" . }}

@@ -12,6 +12,8 @@ import yaml
 from gpu_inference.errors import UserError
 
 _TEMPLATE = re.compile(r"<<\s*(.*?)\s*>>")
+# The one construct of Go's templates that is supported: a text with the values of one label, where the selector has it.
+_WITH = re.compile(r'<<\s*with index \.LabelValuesByName "(\w+)"\s*>>(.*?)<<\s*end\s*>>')
 _FIELDS = (".Series", ".LabelMatchers", ".GroupBy")
 _REQUIREMENT = re.compile(r"(?P<key>[\w./-]+)\s+(?P<operator>in|notin)\s+\((?P<values>[^)]*)\)")
 _LABEL = re.compile(r"[A-Za-z_]\w*")
@@ -41,10 +43,12 @@ class Rule:
     def query(self, series: str, namespace: str, selector: str) -> str:
         """PromQL for the metric of `series` in `namespace`, for the Kubernetes label selector `selector`."""
         matchers = selector_matchers(selector)
+        said = {key: "|".join(values) for key, _, values in map(_parse, _split(selector))}
+        template = _WITH.sub(lambda match: _with(match[2], said.get(match[1])), self.metrics_query)
         if self.namespaced and namespace:
             matchers.append(f'{self.namespace_label}="{_escape(namespace)}"')
         values = {".Series": series, ".LabelMatchers": ",".join(matchers), ".GroupBy": ""}
-        return _TEMPLATE.sub(lambda match: values[match[1]], self.metrics_query)
+        return _TEMPLATE.sub(lambda match: values[match[1]], template)
 
 
 def load_rules(path: Path) -> list[Rule]:
@@ -80,7 +84,7 @@ def _rule(entry: Any, where: str) -> Rule:
         raise UserError(
             f"{where} is not complete: {error}", fix="give seriesQuery, resources, name and metricsQuery"
         ) from None
-    for field in _TEMPLATE.findall(rule.metrics_query):
+    for field in _TEMPLATE.findall(_WITH.sub("", rule.metrics_query)):
         if field not in _FIELDS:
             raise UserError(
                 f"{where}: <<{field}>> is not supported", fix=f"use {', '.join(f'<<{f}>>' for f in _FIELDS)}"
@@ -115,6 +119,11 @@ def selector_matchers(selector: str) -> list[str]:
             joined = "|".join(values)
             matchers.append(f'{key}{negate or "="}~"{_escape(joined)}"')
     return matchers
+
+
+def _with(text: str, value: str | None) -> str:
+    """What is between `with` and `end`: nothing where the selector does not have the label."""
+    return re.sub(r"<<\s*\.\s*>>", lambda _: value or "", text) if value else ""
 
 
 def _split(selector: str) -> list[str]:

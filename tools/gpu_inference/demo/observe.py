@@ -70,6 +70,11 @@ def state(pod: dict[str, Any]) -> str | None:
     return "ready" if condition(pod, "Ready") else "loading"
 
 
+def balloon(item: dict[str, Any]) -> bool:
+    """Whether a pod or Deployment only keeps room for others."""
+    return item["metadata"].get("labels", {}).get("app.kubernetes.io/component") == "balloon"
+
+
 def held_gpus(pod: dict[str, Any], resources: set[str]) -> float:
     """GPUs that the pod keeps from others: its requests, from its binding to a node until its end."""
     if state(pod) is None or not pod["spec"].get("nodeName"):
@@ -139,17 +144,19 @@ class Observer:
         now = time.monotonic()
         pods = self.items("pod")
         gpus = sum(held_gpus(pod, self._resources) for pod in pods)
+        pods = [pod for pod in pods if not balloon(pod)]
         self.gpu_hours += gpus * (now - (self._last or now)) / 3600
         self._last = now
-        deployment, hpa = (self._of(kind, model) for kind in ("deployment", "hpa"))
+        # Of mixed capacity there are two: the on-demand base, and the spot pods above it.
+        deployments, hpas = (self._of(kind, model) for kind in ("deployment", "hpa"))
+        hpa = next(iter(hpas), {})
         counts = Counter(filter(None, map(state, pods)))
-        status = deployment.get("status", {})
         return Sample(
             time=now - self.began,
             nodes=self.nodes,
             pods={name: counts[name] for name in STATES},
-            desired=deployment.get("spec", {}).get("replicas") or 0,
-            ready=status.get("readyReplicas") or 0,
+            desired=sum(d["spec"].get("replicas") or 0 for d in deployments),
+            ready=sum(d.get("status", {}).get("readyReplicas") or 0 for d in deployments),
             existing=sum(p["metadata"]["labels"].get(MODEL_LABEL) == model and state(p) is not None for p in pods),
             metric=metric_per_replica(hpa),
             scaling_active=condition(hpa, "ScalingActive"),
@@ -163,15 +170,16 @@ class Observer:
             ttft_p95=progress.ttft_p95,
         )
 
-    def _of(self, kind: str, model: str) -> dict[str, Any]:
+    def _of(self, kind: str, model: str) -> list[dict[str, Any]]:
         found = (o for o in self.items(kind) if o["metadata"].get("labels", {}).get(MODEL_LABEL) == model)
-        return next(found, {})
+        return [o for o in found if not balloon(o)]
 
     def unavailable(self) -> list[str]:
         """Why the Deployments are not all available yet, a line each; empty when they are."""
         return [
             f"{d['metadata']['name']}: {d.get('status', {}).get('readyReplicas') or 0} of {d['spec']['replicas']} ready"
             for d in self.items("deployment")
+            if not balloon(d)
             if d.get("status", {}).get("observedGeneration") != d["metadata"]["generation"]
             or (d.get("status", {}).get("readyReplicas") or 0) < d["spec"]["replicas"]
         ]

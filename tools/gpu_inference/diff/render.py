@@ -74,12 +74,23 @@ def _render(helm: Helm, chart: Path, values: Any) -> Rendered:
 def _fleet(specs: Mapping[str, Any]) -> Fleet:
     fleet = Fleet()
     for spec in specs.values():
-        scaling = spec["autoscaling"]
         gpus = int(spec["accelerator"]["count"])
         if spec["workload"] == "LeaderWorkerSet":
             gpus *= int(spec["parallelism"]["pipeline"])
-        kind = (spec["accelerator"]["type"], spec["capacity"])
-        bounds = [scaling["minReplicas"], scaling["maxReplicas"]] if scaling["enabled"] else [spec["replicas"]] * 2
-        fleet.least[kind] = fleet.least.get(kind, 0) + int(bounds[0]) * gpus
-        fleet.most[kind] = fleet.most.get(kind, 0) + int(bounds[1]) * gpus
+        for capacity, least, most in _pods(spec):
+            kind = (spec["accelerator"]["type"], capacity)
+            fleet.least[kind] = fleet.least.get(kind, 0) + least * gpus
+            fleet.most[kind] = fleet.most.get(kind, 0) + most * gpus
     return fleet
+
+
+def _pods(spec: Mapping[str, Any]) -> Iterator[tuple[str, int, int]]:
+    """(capacity, fewest, most) of a model's replicas. Balloons hold GPUs, too, until a replica takes their place."""
+    scaling, base, capacity = spec["autoscaling"], int(spec["replicas"]), spec["capacity"]
+    least, most = (int(scaling["minReplicas"]), int(scaling["maxReplicas"])) if scaling["enabled"] else (base, base)
+    if capacity == "mixed":
+        yield "onDemand", base, base
+        capacity, least, most = "spot", max(least - base, 1), most - base
+    # Values of a chart from before there were any have none.
+    balloons = int(spec.get("balloon", {}).get("replicas", 0))
+    yield capacity, least + balloons, most + balloons

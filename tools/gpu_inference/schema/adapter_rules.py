@@ -9,6 +9,10 @@ import yaml
 
 from gpu_inference.values.presets import load_presets
 
+# With `capacity: mixed` the autoscaler owns the pods above a base, and says with a selector that excludes no series how
+# many requests the base bears (LabelValuesByName: prometheus-adapter, pkg/naming/metrics_query.go, commit 0536a5d).
+# Never below 0: the autoscaler (Kubernetes 1.36) reads a negative value as a huge one, and adds all the pods it may.
+_BASE = 'index .LabelValuesByName "gpu_inference_io_base_requests"'
 _HEADER = """\
 # Values for the prometheus-community/prometheus-adapter chart, so that autoscalers can read what the runtimes export.
 # External metrics are sums over the pods of a model; custom ones are of a pod or a Service.
@@ -23,7 +27,8 @@ Rules = list[dict[str, Any]]
 
 def rule(metric: Mapping[str, Any]) -> dict[str, Any]:
     """A preset's `metrics.inFlight` as an external rule. Only series of the chart's own pods are discovered."""
-    return _rule(metric["name"], metric["series"] + f"{{{_OURS}}}", metric["query"], namespace="namespace")
+    query = f"<<with {_BASE}>>clamp_min(<<end>>{metric['query']}<<with {_BASE}>> - <<.>>, 0)<<end>>"
+    return _rule(metric["name"], metric["series"] + f"{{{_OURS}}}", query, namespace="namespace")
 
 
 def series_rule(series: str) -> dict[str, Any]:

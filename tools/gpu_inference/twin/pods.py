@@ -14,7 +14,8 @@ from gpu_inference.twin.kube import KubeClient
 from gpu_inference.twin.replica import Replica
 from gpu_inference.twin.spec import ServerSpec, server_spec
 
-SELECTOR = "app.kubernetes.io/name=gpu-inference"
+# Balloons only take room.
+SELECTOR = "app.kubernetes.io/name=gpu-inference,app.kubernetes.io/component!=balloon"
 INSTANCE, MODEL = "app.kubernetes.io/instance", "gpu-inference.io/model"
 
 

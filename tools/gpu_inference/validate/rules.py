@@ -11,6 +11,7 @@ from typing import Any
 
 from gpu_inference.resolve import resolve_values
 from gpu_inference.validate import (
+    capacity_rules,
     health_rules,
     operator_rules,
     runtime_rules,
@@ -161,16 +162,16 @@ def _nodes(model: Model) -> Iterator[Mistake]:
         message = f"on {cloud} nothing is known that marks nodes with {model.spec['accelerator']['type']}"
         fix = "select them yourself, for example {node.kubernetes.io/instance-type: …}"
         yield model.mistake("node-label", "nodeSelector", message, fix)
-    if capacity not in model.cloud:
-        message = f"how {cloud} marks {capacity} nodes is not known"
-        yield model.mistake(
-            "capacity", "capacity", message, f"set cloud to the one this is, or clouds.{cloud}.{capacity}"
-        )
+    for side in capacity_rules.sides(capacity):
+        if side not in model.cloud:
+            message = f"how {cloud} marks {side} nodes is not known"
+            fix = f"set cloud to the one this is, or clouds.{cloud}.{side}"
+            yield model.mistake("capacity", "capacity", message, fix)
 
 
 def _tolerations(model: Model) -> Iterator[Mistake]:
     message = "has no key, so it covers every taint, also those that drain a node"
-    for name, toleration in model.spec["tolerations"].items():
+    for name, toleration in capacity_rules.tolerations(model).items():
         if not toleration.get("key"):
             yield model.mistake("toleration-key", f"tolerations.{name}", message, "name the taint's key")
     own = model.spec["pod"].get("tolerations", [])
@@ -308,6 +309,7 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     workload_rules.rollout,
     workload_rules.claims,
     *health_rules.RULES,
+    *capacity_rules.RULES,
 )
 
 

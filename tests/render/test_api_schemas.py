@@ -19,6 +19,7 @@ CUSTOM = {
     "HTTPRoute": "gateway.networking.k8s.io/v1",
     "GRPCRoute": "gateway.networking.k8s.io/v1",
     "InferencePool": "inference.networking.k8s.io/v1",
+    "ExternalSecret": "external-secrets.io/v1",
 }
 
 

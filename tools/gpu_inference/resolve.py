@@ -87,6 +87,8 @@ def _spec(name: str, values: Mapping[str, Any], runtime: Spec, accelerator: Spec
         for removed in [key for key, value in entries.items() if value is False]:
             del entries[removed]
     _derive(spec, name, runtime)
+    if spec["engine"]["enabled"] and "engine" in runtime:
+        runtime = _with_engine(spec, runtime)
     return spec | {"runtimePreset": runtime, "acceleratorPreset": accelerator}
 
 
@@ -118,6 +120,21 @@ def _derive(spec: Spec, name: str, runtime: Spec) -> None:
     # A server that drops its work on SIGTERM gets it only when the longest request is over.
     drain["sleepSeconds"] = whole if lifecycle["sigterm"] == "abort" else drain["preStopSeconds"]
     drain["graceSeconds"] = whole + lifecycle["teardownSeconds"]
+
+
+def _with_engine(spec: Spec, runtime: Spec) -> Spec:
+    """Adds what follows from the engine that is built first; returns the runtime as it serves one."""
+    engine, preset, split = spec["engine"], runtime["engine"], spec["parallelism"]
+    precision = preset["precisions"].get(engine["precision"], {})
+    engine |= {key: value for key, value in precision.items() if key != "needs"}
+    engine.setdefault("source", spec["model"]["source"])
+    engine["sourcePath"] = _path(engine["source"])
+    engine["ranks"] = split["tensor"] * split["pipeline"]
+    engine["sequenceLength"] = engine["maxInputLength"] + engine["maxOutputLength"]
+    if preset.get("replacesModel"):
+        spec["model"]["reference"] = "/engine"
+    files = {key: preset[key] for key in ("files",) if key in preset}
+    return {**runtime, "args": [*runtime["args"], *preset.get("args", [])], **files}
 
 
 def _path(source: str) -> str:

@@ -66,7 +66,7 @@ models.{{ .name }}.resources.cpu.limits: {{ toJson $cpu.limits }} is less than w
 {{- end }}
 
 {{- define "gpu-inference.check.volumes" -}}
-{{- $paths := dict "/dev/shm" "shm" "/cache" "cache" "/models" "model" "/etc/gpu-inference" "files" }}
+{{- $paths := dict "/dev/shm" "shm" "/cache" "cache" "/models" "model" "/etc/gpu-inference" "files" "/engine" "engine" }}
 {{- range $name, $dir := .spec.writable }}
   {{- $whole := and $dir.path $dir.sizeLimit }}
   {{- include "gpu-inference.check.mount" (dict "model" $.name "map" "writable" "name" $name "at" $dir.path "whole" $whole "needed" "path and sizeLimit" "paths" $paths) }}

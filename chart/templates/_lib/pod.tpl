@@ -47,6 +47,10 @@ the place it has in a Deployment: indenting it there again would take a third of
           labelSelector:
             matchLabels:
               {{- .selector | nindent 14 }}
+      {{- if .engine }}
+      initContainers:
+        - {{ template "gpu-inference.engine.wait" . }}
+      {{- end }}
       containers:
         - {{ template "gpu-inference.container.spec" . }}
       volumes:

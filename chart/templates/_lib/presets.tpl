@@ -36,7 +36,9 @@ gpu-inference.presets.missing lists what templates read of a preset and a user's
     "runtimes" (list "modelSources" "command" "args" "ports.http" "metrics.port" "metrics.path" "lifecycle.teardownSeconds"
       "probes.startup.path" "probes.startup.port" "probes.readiness.path" "probes.readiness.port"
       "probes.liveness.path" "probes.liveness.port") }}
-{{- range index $needed .kind }}
+{{- $keys := index $needed .kind }}
+{{- if hasKey .preset "engine" }}{{ $keys = append $keys "engine.precisions" | concat (list "engine.steps") }}{{ end }}
+{{- range $keys }}
   {{- $value := $.preset }}
   {{- range splitList "." . }}
     {{- if kindIs "map" $value }}{{ $value = get $value . }}{{ else }}{{ $value = "" }}{{ end }}
@@ -63,6 +65,10 @@ is told to shard the model (.parallel) and to do so by layers (.pipelined), and 
 {{- end }}
 {{- /* What only a group of pods is told does not tell a single one. */}}
 {{- with .multiNode }}{{ $entries = concat $entries .args .workerArgs }}{{ end }}
+{{- with .engine }}
+  {{- with .args }}{{ $entries = concat $entries . }}{{ end }}
+  {{- range .steps }}{{ $entries = concat $entries .args }}{{ end }}
+{{- end }}
 {{- range $entries }}
   {{- $_ := set . "bounded" (or (hasKey . "since") (hasKey . "until")) }}
   {{- if .bounded }}{{- $_ := set $preset "dated" true }}{{ end }}

@@ -34,6 +34,7 @@ gpu-inference.resolve.model sets .spec and the texts that every object of the mo
 {{- include "gpu-inference.spec.derive" . }}
 {{- include "gpu-inference.workload.kind" . }}
 {{- include "gpu-inference.resources.sizes" . }}
+{{- if $spec.engine.enabled }}{{ if hasKey .runtime "engine" }}{{ include "gpu-inference.engine.derive" . }}{{ end }}{{ end }}
 {{- if .runtime.files }}{{- $_ := set . "files" (include "gpu-inference.files.data" .) }}{{ end }}
 {{- $_ := set . "fullname" (printf "%s-%s" (include "gpu-inference.labels.fullname" .root) .name) }}
 {{- $_ := set . "selector" (include "gpu-inference.labels.selector" .) }}

@@ -21,6 +21,10 @@ gpu-inference.volumes.pod: the volumes of a pod. Everything the chart adds is an
         - name: model
           persistentVolumeClaim: {claimName: {{ . }}, readOnly: true}
 {{- end }}
+{{- if .engine }}
+        - name: engine
+          persistentVolumeClaim: {claimName: {{ include "gpu-inference.engine.claim" . }}, readOnly: true}
+{{- end }}
 {{- range $name, $volume := $s.volumes }}
         - name: {{ $name }}
   {{- toYaml $volume.source | nindent 10 }}
@@ -61,6 +65,9 @@ gpu-inference.volumes.container: the same volumes, mounted.
 {{- end }}
 {{- if hasPrefix "pvc://" $s.model.source }}
             - {name: model, mountPath: /models, readOnly: true}
+{{- end }}
+{{- if .engine }}
+            - {name: engine, mountPath: /engine, subPath: {{ toJson .engine.directory }}, readOnly: true}
 {{- end }}
 {{- range $name, $claim := $s.claims }}
             - {name: {{ $name }}, mountPath: {{ $claim.mountPath }}}

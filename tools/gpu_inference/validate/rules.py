@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gpu_inference.resolve import resolve_values
-from gpu_inference.validate import runtime_rules, traffic, workload_rules
+from gpu_inference.validate import job_rules, runtime_rules, traffic, workload_rules
 from gpu_inference.validate.schema_errors import Mistake, mistakes, nearest, show
 from gpu_inference.values.presets import KINDS, Kind, load_presets, overlay
 from gpu_inference.values.tree import Path
@@ -19,7 +19,7 @@ from gpu_inference.values.tree import Path
 # Where a model names a preset.
 _NAMES: Mapping[Path, Kind] = {("runtime",): "runtimes", ("accelerator", "type"): "accelerators"}
 # Names and paths of the volumes the chart itself mounts.
-_CHART_MOUNTS = {"/dev/shm": "shm", "/cache": "cache", "/models": "model", "/etc/gpu-inference": "files"}
+_CHART_MOUNTS = {"/dev/shm": "shm", "/cache": "cache", "/models": "model", "/etc/gpu-inference": "files", "/engine": "engine"}
 _GPU_VARIABLES = ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
 _REPLACED_LISTS = {"args": "extraArgs", "env": "env", "ports": "runtimes.<name>.ports", "volumeMounts": "volumes"}
 # What Services, PodDisruptionBudgets and Deployments select by.
@@ -66,6 +66,7 @@ def broken_rules(values: Mapping[str, Any]) -> Iterator[Mistake]:
         for rule in _RULES:
             yield from rule(model)
     yield from traffic.routes(models)
+    yield from job_rules.release(values, models)
 
 
 def _presets(values: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -321,6 +322,7 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     workload_rules.neighbours,
     workload_rules.rollout,
     workload_rules.claims,
+    *job_rules.RULES,
 )
 
 

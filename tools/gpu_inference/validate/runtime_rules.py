@@ -18,6 +18,7 @@ _DERIVED = {
     "model": {"path", "repository", "reference"},
     "startup": {"budgetSeconds"},
     "drain": {"sleepSeconds", "graceSeconds"},
+    "engine": {"sourcePath", "ranks", "sequenceLength"},
 }
 _PLACEHOLDER = re.compile(r"\{([a-zA-Z]+[.][a-zA-Z]+)\}")
 

@@ -7,6 +7,7 @@ from typing import Any
 from gpu_inference.paths import CHART
 
 from .expected import over
+from .job_problems import JOB_PROBLEMS
 from .matrix import minimal_model
 from .render import load_yaml
 from .workload_problems import WORKLOAD_PROBLEMS
@@ -247,3 +248,4 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 PROBLEMS |= WORKLOAD_PROBLEMS
+PROBLEMS |= JOB_PROBLEMS

@@ -146,7 +146,9 @@ def test_every_accelerator_is_offered_somewhere(accelerator):
 KINDLESS = {"check", "extra"}
 
 
-@pytest.mark.parametrize("path", [p for p in TEMPLATES if p.suffix == ".yaml" and not KINDLESS & {*p.parts}], ids=relative)
+@pytest.mark.parametrize(
+    "path", [p for p in TEMPLATES if p.suffix == ".yaml" and not KINDLESS & {*p.parts}], ids=relative
+)
 def test_every_template_is_rendered(path):
     """Some case (or a switch that is off everywhere, turned on here) makes an object of the template's kind."""
     kinds = set(re.findall(r"^kind: (\w+)", path.read_text(), flags=re.MULTILINE))

@@ -113,7 +113,9 @@ def test_defaults_are_the_values():
 
 def test_documented_keys_are_all_the_keys():
     documented = {row[0] for row in rows(source()[0], "", None)}
-    assert {key for key in chart_defaults().tree.value if not any(re.match(rf"`{key}\b", row) for row in documented)} == set()
+    assert {
+        key for key in chart_defaults().tree.value if not any(re.match(rf"`{key}\b", row) for row in documented)
+    } == set()
     assert len(list(rows(source()[1]["model"], "", None))) > 80
 
 

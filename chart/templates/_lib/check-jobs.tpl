@@ -50,7 +50,7 @@ gpu-inference.check.engineSize: the GPUs, the disk and the lengths must fit.
 {{- if eq $s.workload "LeaderWorkerSet" }}
 models.{{ .name }}.engine.enabled: the engine of a group would have to be built on all its nodes at once. Fix: set it to false, or workload to Deployment.
 {{- else if and (not .runtime.parallel) (ne $ranks (int64 $s.accelerator.count)) }}
-models.{{ .name }}.engine.enabled: an engine of {{ $ranks }} ranks, tensor x pipeline, is for as many GPUs, and accelerator.count is {{ int64 $s.accelerator.count }}. Fix: make them equal.
+models.{{ .name }}.engine.enabled: an engine of {{ $ranks }} ranks (tensor x pipeline) is for as many GPUs; accelerator.count is {{ int64 $s.accelerator.count }}. Fix: make them equal.
 {{- end }}
 {{- if not (or (get $engine.claim "name") (get $engine.claim "size")) }}
 models.{{ .name }}.engine.claim: says neither which claim engines are on nor how large one is to be made. Fix: set name, or size.
@@ -68,10 +68,10 @@ gpu-inference.check.backup and .images: of the release. Take the root context.
 */}}
 {{- define "gpu-inference.check.backup" -}}
 {{- if not .Values.backup.destination }}
-backup.destination: is not set. Fix: set it to where backups go, such as s3://bucket/path.
+backup.enabled: no destination is set. Fix: set backup.destination, such as s3://bucket/path.
 {{- end }}
 {{- if eq (include "gpu-inference.backup.claims" .) "[]" }}
-backup.claims: is empty, and no model lies on a claim. Fix: name the claims to copy, or set enabled to false.
+backup.enabled: no model lies on a claim. Fix: name what to copy in backup.claims, or set it to false.
 {{- end }}
 {{- end }}
 

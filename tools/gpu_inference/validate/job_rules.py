@@ -58,7 +58,7 @@ def _size(model: Model) -> Iterator[Mistake]:
         message = "the engine of a group would have to be built on all its nodes at once"
         yield model.mistake("engine-ranks", "engine.enabled", message, "set it to false, or workload to Deployment")
     elif ranks != count and not sharded:
-        message = f"an engine of {ranks} ranks, tensor x pipeline, is for as many GPUs, and accelerator.count is {count}"
+        message = f"an engine of {ranks} ranks (tensor x pipeline) is for as many GPUs; accelerator.count is {count}"
         yield model.mistake("engine-ranks", "engine.enabled", message, "make them equal")
     if not {"name", "size"} & engine["claim"].keys():
         message = "says neither which claim engines are on nor how large one is to be made"
@@ -102,12 +102,13 @@ def release(values: Mapping[str, Any], models: Sequence[Model]) -> Iterator[Mist
     backup = values["backup"]
     if not backup["enabled"]:
         return
+    path = ("backup", "enabled")
     if not backup["destination"]:
-        fix = "set it to where backups go, such as s3://bucket/path"
-        yield Mistake("backup-destination", ("backup", "destination"), "is not set", fix)
+        fix = "set backup.destination, such as s3://bucket/path"
+        yield Mistake("backup-destination", path, "no destination is set", fix)
     if not (backup["claims"] or any(_claims(models))):
-        message, fix = "is empty, and no model lies on a claim", "name the claims to copy, or set enabled to false"
-        yield Mistake("backup-claims", ("backup", "claims"), message, fix)
+        fix = "name what to copy in backup.claims, or set it to false"
+        yield Mistake("backup-claims", path, "no model lies on a claim", fix)
 
 
 def _claims(models: Sequence[Model]) -> Iterator[str]:

@@ -19,7 +19,13 @@ from gpu_inference.values.tree import Path
 # Where a model names a preset.
 _NAMES: Mapping[Path, Kind] = {("runtime",): "runtimes", ("accelerator", "type"): "accelerators"}
 # Names and paths of the volumes the chart itself mounts.
-_CHART_MOUNTS = {"/dev/shm": "shm", "/cache": "cache", "/models": "model", "/etc/gpu-inference": "files", "/engine": "engine"}
+_CHART_MOUNTS = {
+    "/dev/shm": "shm",
+    "/cache": "cache",
+    "/models": "model",
+    "/etc/gpu-inference": "files",
+    "/engine": "engine",
+}
 _GPU_VARIABLES = ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
 _REPLACED_LISTS = {"args": "extraArgs", "env": "env", "ports": "runtimes.<name>.ports", "volumeMounts": "volumes"}
 # What Services, PodDisruptionBudgets and Deployments select by.

@@ -312,7 +312,7 @@ def test_every_image_can_be_pinned():
 
 def test_images_can_be_mirrored():
     objects = render(
-        over({"images": {"busybox": {"repository": "registry.example.com/busybox"}}}, {}),
+        {"images": {"busybox": {"repository": "registry.example.com/busybox"}}},
         layers=[VALUES / "operations.yaml"],
     )
     used = {

@@ -71,7 +71,7 @@ server's GPUs, environment and directories; the last container publishes what th
       initContainers:
         {{- range .engine.steps }}
         - name: {{ .name }}
-          command: [sh, -c, 'test -e "$ENGINE/.complete" || exec "$@"', {{ .name }}, {{ join ", " .command }}]
+          command: [sh, -c, 'test -e "$ENGINE/.complete" || exec "$@"', {{ .name }}{{ range .command }}, {{ toJson . }}{{ end }}]
           args:
             {{- .args }}
           {{- template "gpu-inference.engine.container" (dict "model" $m "engine" $.engine "gpus" true) }}

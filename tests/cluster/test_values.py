@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -54,7 +55,7 @@ class Clusters:
     def of(self, cloud: str) -> Provider:
         if not self._running or self._cloud != cloud:
             self.down()
-            started = EmbeddedCluster(f"values-{cloud}-{os.getpid()}", cloud=cloud)
+            started = EmbeddedCluster(f"values-{cloud}-{os.getpid()}", cloud=cloud, crds=True)
             started.up()
             self._running, self._cloud = started, cloud
         return self._running
@@ -119,7 +120,7 @@ def test_install_becomes_available_and_uninstall_leaves_nothing(clusters: Cluste
     release = Helm(helm(4).binary, kubeconfig=cluster.kubeconfig)
     with (
         restricted_namespace(cluster, str(case)) as namespace,
-        bound_claims(cluster, namespace, (m["model"]["source"] for m in models.values())),
+        bound_claims(cluster, namespace, itertools.chain.from_iterable(map(_claims, models.values()))),
         disks(cluster, namespace, models),
     ):
         before = inventory(cluster, namespace)
@@ -131,6 +132,13 @@ def test_install_becomes_available_and_uninstall_leaves_nothing(clusters: Cluste
         _assert_disks_stay(cluster, namespace, models, before)
         # Pods and their ReplicaSets go with their owners, a moment later.
         wait_for(lambda: inventory(cluster, namespace) == before, 30, f"only {sorted(before)} left")
+
+
+def _claims(spec: dict[str, Any]) -> Iterator[str]:
+    """Claims that a model's pods and Jobs expect to be there."""
+    yield spec["model"]["source"]
+    if spec["engine"]["enabled"]:
+        yield from (spec["engine"].get("source", ""), f"pvc://{spec['engine']['claim']['name']}")
 
 
 def _assert_served(cluster: Provider, namespace: str, name: str, spec: dict[str, Any]) -> None:

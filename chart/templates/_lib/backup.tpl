@@ -57,10 +57,9 @@ rclone's buffers are some 16 MiB for each of four transfers, more with S3.
 {{- define "gpu-inference.backup.pod" -}}
 {{- $backup := .root.Values.backup }}
 {{- $claims := include "gpu-inference.backup.claims" .root | fromJsonArray }}
-{{- $labels := include "gpu-inference.job.labels" (dict "root" .root "component" "backup") | fromYaml }}
 metadata:
   labels:
-    {{- mustMergeOverwrite (deepCopy $backup.podLabels) $labels | toYaml | nindent 4 }}
+    {{- include "gpu-inference.job.labels" (dict "root" .root "component" "backup") | fromYaml | mustMergeOverwrite (deepCopy $backup.podLabels) | toYaml | nindent 4 }}
 spec:
   restartPolicy: Never
   {{- include "gpu-inference.job.pod" (dict "root" .root "security" .root.Values.modelDefaults.security) | nindent 2 }}

@@ -6,7 +6,9 @@ an engine is told. The directory is named by the hash of all that decides what i
 {{- define "gpu-inference.engine.derive" -}}
 {{- $s := .spec }}
 {{- $preset := .runtime.engine }}
-{{- $engine := $s.engine }}
+{{- /* Models share what none of them sets. */}}
+{{- $engine := omit $s.engine "" }}
+{{- $_ := set $s "engine" $engine }}
 {{- range $key, $value := omit (dig $engine.precision dict $preset.precisions) "needs" }}{{- $_ := set $engine $key $value }}{{ end }}
 {{- if not (hasKey $engine "source") }}{{- $_ := set $engine "source" $s.model.source }}{{ end }}
 {{- $_ := set $s.engine "sourcePath" (include "gpu-inference.source.path" $engine.source) }}
@@ -18,12 +20,13 @@ an engine is told. The directory is named by the hash of all that decides what i
 {{- range $preset.steps }}
   {{- $spec := omit $s "extraArgs" }}
   {{- $_ := set $spec "extraArgs" (dig "extraArgs" .name list $engine) }}
-  {{- $args := include "gpu-inference.args.list" (dict "spec" $spec "runtime" (dict "args" .args)) }}
+  {{- $args := include "gpu-inference.args.list" (dict "spec" $spec "runtime" (dict "args" .args "told" dict)) }}
   {{- $steps = append $steps (dict "name" .name "command" .command "args" $args) }}
 {{- end }}
 {{- $decides := list $engine.source (get $s.model "revision") $s.accelerator.type $image $steps }}
 {{- $_ := set . "engine" (dict "image" $image "steps" $steps "directory" (toJson $decides | sha256sum | trunc 16)) }}
-{{- $runtime := omit .runtime "args" }}
+{{- $runtime := omit .runtime "args" "told" }}
+{{- $_ := set $runtime "told" dict }}
 {{- $_ := set $runtime "args" (concat .runtime.args (get $preset "args" | default list)) }}
 {{- if hasKey $preset "files" }}{{- $_ := set $runtime "files" $preset.files }}{{ end }}
 {{- $_ := set . "runtime" $runtime }}

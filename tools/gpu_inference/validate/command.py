@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from gpu_inference.errors import UserError
+from gpu_inference.report import SEVERITIES, use_color
+from gpu_inference.reporters import FORMATS
 
 _EPILOG = """\
-Each FILE is judged alone over the chart's defaults. Files given with -f are layers of one release, merged as Helm
-merges them; a finding names the layer that set the value. Exit code: 0 fine or warnings only, 1 findings, 2
-wrong usage.
+Each FILE is judged alone over the chart's defaults. An Argo CD Application or ApplicationSet, a Flux HelmRelease and a
+helmfile are judged as the values they install the chart with, a folder by every such file in it. Files given with -f
+are layers of one release, merged as Helm merges them; a finding names the layer that set the value. A comment
+accepts one:
+  # gpu-inference: ignore RULE until YYYY-MM-DD: why
+Exit code: 0 fine, 1 findings of --fail-on's severity or worse, 2 wrong usage.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="a values file; - is standard input")
+    parser.add_argument(
+        "files",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="a values file, a folder, or a manifest that installs the chart; - is standard input",
+    )
     parser.add_argument(
         "-f",
         "--values",
@@ -28,14 +40,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LAYER",
         help="a layer, as helm's -f; later ones win",
     )
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="format (default: text)")
+    parser.add_argument("-o", "--output", choices=FORMATS, default="text", help="format (default: text)")
+    parser.add_argument(
+        "--fail-on",
+        choices=(*reversed(SEVERITIES), "never"),
+        default="error",
+        metavar="SEVERITY",
+        help="the mildest severity that makes the exit code 1: error, warning, info or never (default: error)",
+    )
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="REPORT",
+        help="an earlier report in JSON: only what is new is reported",
+    )
     parser.add_argument("-q", "--quiet", action="count", default=0, help="findings only")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="also name what was checked")
     parser.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="default: auto")
 
 
 def run(args: argparse.Namespace) -> int:
-    from gpu_inference.report import REPORTERS, use_color
+    from gpu_inference.inputs import subjects
+    from gpu_inference.reporters import reporter
+    from gpu_inference.validate.accepted import without_known
     from gpu_inference.validate.engine import Subject, check
     from gpu_inference.values.loader import load
 
@@ -43,10 +70,12 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("no values file given", fix="name files to check each alone, or layers of a release with -f")
     if [str(path) for path in (*args.files, *args.layers)].count("-") > 1:
         raise UserError("standard input can be read only once", fix="give - once")
-    subjects = [Subject([load(path)]) for path in args.files]
+    found = list(subjects(args.files))
     if args.layers:
-        subjects.append(Subject([load(path) for path in args.layers]))
-    report = check(subjects)
+        found.append(Subject([load(path) for path in args.layers]))
+    report = replace(check(found), fail_on=args.fail_on)
+    if args.baseline:
+        report = replace(report, findings=without_known(report.findings, args.baseline))
     verbosity = 1 + args.verbose - args.quiet
-    REPORTERS[args.output](sys.stdout, verbosity, use_color(args.color)).write(report)
+    reporter(args.output)(sys.stdout, verbosity, use_color(args.color)).write(report)
     return report.exit_code

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 from support.expected import over
-from support.job_problems import engine, triton
+from support.job_problems import OWN, engine, triton
 from support.matrix import scenario
 from support.objects import containers, env_of, maybe, of_kind, one
-from support.render import load_yaml, render, scratch_dir
+from support.render import load_yaml, render, render_error, scratch_dir
 
 from gpu_inference.paths import CHART, VALUES
 
@@ -364,6 +364,17 @@ def test_another_runtime_builds_with_its_own_commands():
     built = job(BUILDER)
     assert list(steps(built)) == ["convert", "build"]
     assert steps(built)["convert"]["command"][-4:] == STEPS[0]["command"]
+
+
+@pytest.mark.parametrize("key", ["steps", "precisions"])
+def test_an_incomplete_engine_of_ones_own_is_named(key):
+    own = {**OWN, "engine": {k: v for k, v in OWN["engine"].items() if k != key}}
+    assert f"runtimes.own: lacks engine.{key}" in render_error({"runtimes": {"own": own}, **engine("own")})
+
+
+def test_a_directory_called_engine_is_free_without_one():
+    writable = {"engine": {"path": "/engine", "sizeLimit": "1Gi"}}
+    assert render(engine(engine={"enabled": False}, writable=writable))
 
 
 def test_the_build_may_have_an_image_of_its_own():

@@ -100,6 +100,14 @@ JOB_PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "models.m.engine.claim: says neither",
         "set name, or size",
     ),
+    "claim called like the engine's": (
+        engine(
+            claim={"size": "1Ti"},
+            claims={"engines": {"mountPath": "/x", "size": "1Gi", "accessModes": ["ReadWriteMany"]}},
+        ),
+        "models.m.claims.engines: is called like the claim that engine.claim has made",
+        "use another name",
+    ),
     "context longer than the engine's": (
         engine(model={"contextLength": 641}),
         "models.m.model.contextLength: 641 is more than the engine is built for, 640",

@@ -54,6 +54,8 @@ models.{{ .name }}.engine.enabled: an engine of {{ $ranks }} ranks (tensor x pip
 {{- end }}
 {{- if not (or (get $engine.claim "name") (get $engine.claim "size")) }}
 models.{{ .name }}.engine.claim: says neither which claim engines are on nor how large one is to be made. Fix: set name, or size.
+{{- else if and (not (get $engine.claim "name")) (hasKey $s.claims "engines") }}
+models.{{ .name }}.claims.engines: is called like the claim that engine.claim has made. Fix: use another name, or set engine.claim.name.
 {{- end }}
 {{- $most := dict "contextLength" (add (int64 $engine.maxInputLength) (int64 $engine.maxOutputLength)) "maxConcurrentRequests" (int64 $engine.maxBatchSize) }}
 {{- range $key, $limit := $most }}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gpu_inference.validate.runtime_rules import numbers
 from gpu_inference.validate.schema_errors import Mistake, show
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def _engine(model: Model) -> Iterator[Mistake]:
         yield model.mistake("engine-runtime", "engine.enabled", f"{runtime} has no engines to build", fix)
         return
     until = preset.get("until")
-    if until and version and _numbers(version) >= _numbers(until):
+    if until and version and numbers(version) >= numbers(until):
         fix = f"set it to false, or use an older image and its runtimeVersion, below {until}"
         yield model.mistake("engine-runtime", "engine.enabled", f"{runtime} {version} serves no engines", fix)
     yield from _precision(model, preset["precisions"])
@@ -63,6 +64,12 @@ def _size(model: Model) -> Iterator[Mistake]:
     if not {"name", "size"} & engine["claim"].keys():
         message = "says neither which claim engines are on nor how large one is to be made"
         yield model.mistake("engine-claim", "engine.claim", message, "set name, or size")
+    elif "name" not in engine["claim"] and "engines" in model.spec["claims"]:
+        message, fix = (
+            "is called like the claim that engine.claim has made",
+            "use another name, or set engine.claim.name",
+        )
+        yield model.mistake("engine-claim", "claims.engines", message, fix)
     most = {
         "contextLength": engine["maxInputLength"] + engine["maxOutputLength"],
         "maxConcurrentRequests": engine["maxBatchSize"],
@@ -72,10 +79,6 @@ def _size(model: Model) -> Iterator[Mistake]:
         if wanted > limit:
             message = f"{wanted} is more than the engine is built for, {limit}"
             yield model.mistake("engine-limit", f"model.{key}", message, "raise the engine's limits, or lower it")
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in f"{version}.0".split(".")[:3])
 
 
 def _latest(model: Model) -> Iterator[Mistake]:

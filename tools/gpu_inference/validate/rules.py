@@ -24,7 +24,6 @@ _CHART_MOUNTS = {
     "/cache": "cache",
     "/models": "model",
     "/etc/gpu-inference": "files",
-    "/engine": "engine",
 }
 _GPU_VARIABLES = ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
 _REPLACED_LISTS = {"args": "extraArgs", "env": "env", "ports": "runtimes.<name>.ports", "volumeMounts": "volumes"}
@@ -268,7 +267,7 @@ def _resources(model: Model) -> Iterator[Mistake]:
 
 def _volumes(model: Model) -> Iterator[Mistake]:
     """Neither name nor path of a volume may be taken; what is written in several layers must be whole in the end."""
-    taken = dict(_CHART_MOUNTS)
+    taken = _CHART_MOUNTS | ({"/engine": "engine"} if model.spec["engine"]["enabled"] else {})
     for kind, name, missing, at in _mounts(model.spec):
         for key in missing:
             yield model.mistake("incomplete-volume", f"{kind}.{name}", f"`{key}` is missing", f"add `{key}`")

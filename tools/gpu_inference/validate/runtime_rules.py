@@ -46,7 +46,7 @@ def metrics(model: Model) -> Iterator[Mistake]:
     said, own = model.runtime["metrics"], model.spec.get("runtimeVersion")
     if not (model.spec["autoscaling"]["enabled"] and "inFlight" in said and "since" in said and own):
         return
-    if _numbers(own) < _numbers(said["since"]):
+    if numbers(own) < numbers(said["since"]):
         message = f"{model.spec['runtime']} {own} has no metric of requests in flight"
         fix = f"use {said['since']} or newer, or set it to false"
         yield model.mistake("scaling-signal", "autoscaling.enabled", message, fix)
@@ -114,7 +114,7 @@ def _known(path: str, model: Model) -> bool:
     return key in schema.get("properties", {}) or key in _DERIVED.get(section, ())
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def numbers(text: str) -> tuple[int, ...]:
     """A version, to compare: 1.3 is 1.3.0."""
     numbers = [int(part) for part in text.split(".")]
     return tuple(numbers + [0] * (3 - len(numbers)))

@@ -97,6 +97,12 @@ def test_it_is_built_where_it_is_served():
     assert "cloud.google.com/gke-accelerator" in mine["nodeSelector"]
 
 
+def test_the_build_reads_the_weights_and_cannot_change_them():
+    spec = one(scenario("engine-build").objects, "Job", "ensemble")["spec"]["template"]["spec"]
+    claims = {v["name"]: v["persistentVolumeClaim"] for v in spec["volumes"] if "persistentVolumeClaim" in v}
+    assert claims == {"engine": {"claimName": "engines"}, "weights": {"claimName": "checkpoints", "readOnly": True}}
+
+
 def test_a_job_ends():
     for built in of_kind(scenario("engine-build").objects, "Job"):
         assert built["spec"]["activeDeadlineSeconds"] == 7200

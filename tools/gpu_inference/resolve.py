@@ -128,7 +128,8 @@ def _with_engine(spec: Spec, runtime: Spec) -> Spec:
     precision = preset["precisions"].get(engine["precision"], {})
     engine |= {key: value for key, value in precision.items() if key != "needs"}
     engine.setdefault("source", spec["model"]["source"])
-    engine["sourcePath"] = _path(engine["source"])
+    scheme, _, rest = engine["source"].partition("://")
+    engine["sourcePath"] = f"/models/{rest.partition('/')[2]}".removesuffix("/") if scheme == "pvc" else ""
     engine["ranks"] = split["tensor"] * split["pipeline"]
     engine["sequenceLength"] = engine["maxInputLength"] + engine["maxOutputLength"]
     if preset.get("replacesModel"):

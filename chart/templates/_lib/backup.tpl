@@ -6,11 +6,11 @@ lie on. Takes the root context.
 {{- $claims := .Values.backup.claims }}
 {{- if not $claims }}
   {{- range .resolved.models }}
-    {{- with include "gpu-inference.source.claim" .spec.model.source }}{{ $claims = append $claims . }}{{ end }}
+    {{- with include "gpu-inference.job.claim" .spec.model.source }}{{ $claims = append $claims . }}{{ end }}
   {{- end }}
   {{- range .resolved.engines }}
     {{- $claims = append $claims (include "gpu-inference.engine.claim" .) }}
-    {{- with include "gpu-inference.source.claim" .spec.engine.source }}{{ $claims = append $claims . }}{{ end }}
+    {{- with include "gpu-inference.job.claim" .spec.engine.source }}{{ $claims = append $claims . }}{{ end }}
   {{- end }}
 {{- end }}
 {{- $claims | uniq | sortAlpha | toJson }}

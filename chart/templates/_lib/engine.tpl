@@ -11,7 +11,7 @@ an engine is told. The directory is named by the hash of all that decides what i
 {{- $_ := set $s "engine" $engine }}
 {{- range $key, $value := omit (dig $engine.precision dict $preset.precisions) "needs" }}{{- $_ := set $engine $key $value }}{{ end }}
 {{- if not (hasKey $engine "source") }}{{- $_ := set $engine "source" $s.model.source }}{{ end }}
-{{- $_ := set $s.engine "sourcePath" (include "gpu-inference.source.path" $engine.source) }}
+{{- $_ := set $s.engine "sourcePath" (include "gpu-inference.job.path" $engine.source) }}
 {{- $_ := set $s.engine "ranks" (mul (int64 $s.parallelism.tensor) (int64 $s.parallelism.pipeline)) }}
 {{- $_ := set $s.engine "sequenceLength" (add (int64 $engine.maxInputLength) (int64 $engine.maxOutputLength)) }}
 {{- if $preset.replacesModel }}{{- $_ := set $s.model "reference" "/engine" }}{{ end }}
@@ -60,10 +60,11 @@ gpu-inference.engine.pod is the spec of the Job's pod, written at its place: eac
 server's GPUs, environment and directories; the last container publishes what they made, in one rename.
 */}}
 {{- define "gpu-inference.engine.pod" -}}
-{{- $m := omit . "spec" "engine" "files" }}
-{{- $model := omit .spec.model "source" }}
-{{- $_ := set $model "source" .spec.engine.source }}
-{{- $_ := set $m "spec" (omit .spec "model" "volumes" "claims" "workload") }}
+{{- /* Of the server's volumes those that any process needs: neither its model nor what it downloads. */}}
+{{- $m := pick . "root" "name" "fullname" "sizes" "runtime" "accelerator" }}
+{{- $_ := set $m "spec" (omit .spec "") }}
+{{- $model := omit .spec.model "" }}
+{{- range list "source" "path" "repository" "reference" }}{{- $_ := set $model . "" }}{{ end }}
 {{- range $key, $value := dict "model" $model "volumes" dict "claims" dict "workload" "Job" }}{{- $_ := set $m.spec $key $value }}{{ end }}
       restartPolicy: Never
       {{- include "gpu-inference.job.pod" (dict "root" .root "security" .spec.security) | nindent 6 }}
@@ -86,6 +87,8 @@ server's GPUs, environment and directories; the last container publishes what th
       volumes:
         - name: engine
           persistentVolumeClaim: {claimName: {{ include "gpu-inference.engine.claim" . }}}
+        - name: weights
+          persistentVolumeClaim: {claimName: {{ include "gpu-inference.job.claim" .spec.engine.source }}, readOnly: true}
         {{- template "gpu-inference.volumes.pod" $m }}
 {{- end }}
 
@@ -110,6 +113,7 @@ server's GPUs, environment and directories; the last container publishes what th
           volumeMounts:
             - {name: engine, mountPath: /engines}
             {{- if .gpus }}
+            - {name: weights, mountPath: /models, readOnly: true}
             {{- template "gpu-inference.volumes.container" $m }}
             {{- end }}
 {{- end }}

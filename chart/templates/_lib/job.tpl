@@ -40,3 +40,14 @@ gpu-inference.job.image of the values' `images`, where everything that is no mod
 image: {{ include "gpu-inference.container.image" $image | toJson }}
 imagePullPolicy: {{ $image.pullPolicy }}
 {{- end }}
+
+{{/*
+gpu-inference.job.claim and .path of pvc://claim/path, a source that a pod mounts at /models; empty for others.
+*/}}
+{{- define "gpu-inference.job.claim" -}}
+{{- if hasPrefix "pvc://" . }}{{ trimPrefix "pvc://" . | splitList "/" | first }}{{ end }}
+{{- end }}
+
+{{- define "gpu-inference.job.path" -}}
+{{- with include "gpu-inference.job.claim" . }}{{ print "/models" (trimPrefix (print "pvc://" .) $) | trimSuffix "/" }}{{ end }}
+{{- end }}

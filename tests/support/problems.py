@@ -10,6 +10,7 @@ from .expected import over
 from .job_problems import JOB_PROBLEMS
 from .matrix import minimal_model
 from .render import load_yaml
+from .sharing_problems import SHARING_PROBLEMS
 from .workload_problems import WORKLOAD_PROBLEMS
 
 VLLM = load_yaml(CHART / "runtimes/vllm.yaml")
@@ -247,5 +248,4 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
 }  # fmt: skip
 
 
-PROBLEMS |= WORKLOAD_PROBLEMS
-PROBLEMS |= JOB_PROBLEMS
+PROBLEMS |= WORKLOAD_PROBLEMS | SHARING_PROBLEMS | JOB_PROBLEMS

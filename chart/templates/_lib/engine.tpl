@@ -23,7 +23,7 @@ an engine is told. The directory is named by the hash of all that decides what i
   {{- $args := include "gpu-inference.args.list" (dict "spec" $spec "runtime" (dict "args" .args "told" dict)) }}
   {{- $steps = append $steps (dict "name" .name "command" .command "args" $args) }}
 {{- end }}
-{{- $decides := list $engine.source (get $s.model "revision") $s.accelerator.type $image $steps }}
+{{- $decides := list $engine.source (get $s.model "revision") (omit $s.accelerator "memoryFraction") $image $steps }}
 {{- $_ := set . "engine" (dict "image" $image "steps" $steps "directory" (toJson $decides | sha256sum | trunc 16)) }}
 {{- $runtime := omit .runtime "args" "told" }}
 {{- $_ := set $runtime "told" dict }}
@@ -61,7 +61,7 @@ server's GPUs, environment and directories; the last container publishes what th
 */}}
 {{- define "gpu-inference.engine.pod" -}}
 {{- /* Of the server's volumes those that any process needs: neither its model nor what it downloads. */}}
-{{- $m := pick . "root" "name" "fullname" "sizes" "runtime" "accelerator" }}
+{{- $m := pick . "root" "name" "fullname" "sizes" "runtime" "accelerator" "claim" }}
 {{- $_ := set $m "spec" (omit .spec "") }}
 {{- $model := omit .spec.model "" }}
 {{- range list "source" "path" "repository" "reference" }}{{- $_ := set $model . "" }}{{ end }}
@@ -70,6 +70,9 @@ server's GPUs, environment and directories; the last container publishes what th
       {{- include "gpu-inference.job.pod" (dict "root" .root "security" .spec.security) | nindent 6 }}
       {{- with get .spec.engine "priorityClassName" }}
       priorityClassName: {{ . }}
+      {{- end }}
+      {{- with .claim }}
+      resourceClaims: [{name: gpu, resourceClaimTemplateName: {{ .name }}}]
       {{- end }}
       {{- .nodes | replace "\n" "\n      " }}
       initContainers:

@@ -51,6 +51,9 @@ the place it has in a Deployment: indenting it there again would take a third of
       initContainers:
         - {{ template "gpu-inference.engine.wait" . }}
       {{- end }}
+      {{- with .claim }}
+      resourceClaims: [{name: gpu, resourceClaimTemplateName: {{ .name }}}]
+      {{- end }}
       containers:
         - {{ template "gpu-inference.container.spec" . }}
       volumes:

@@ -6,6 +6,8 @@ chart share:
   .resolved.networked   those of them that have more to do with the network than a Service
   .resolved.engines     those whose engine is built first
   .resolved.prePulled   those whose image is to be on the nodes before them
+  .resolved.shared      those that do not simply ask for whole GPUs
+  .resolved.claimed     those of them that claim their GPUs (.claim)
   .resolved.unknown   text: names of presets that do not exist, a line each
 A spec is, the last one wins: the cloud's scheduling, modelDefaults, the runtime's defaults, the accelerator's defaults,
 models.<name>; then entries that are `false` are removed, and what follows from the rest is added.
@@ -13,7 +15,7 @@ models.<name>; then entries that are `false` are removed, and what follows from 
 {{- define "gpu-inference.resolve.all" -}}
 {{- if not (hasKey . "resolved") }}
   {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict }}
-  {{- $resolved := dict "models" list "networked" list "engines" list "prePulled" list "unknown" "" }}
+  {{- $resolved := dict "models" list "networked" list "engines" list "prePulled" list "shared" list "claimed" list "unknown" "" }}
   {{- $_ := set . "resolved" $resolved }}
   {{- $wanted := dict "root" . "store" $store "kind" "clouds" "name" .Values.cloud "what" "cloud" "path" "cloud" }}
   {{- $_ := set $resolved "unknown" (include "gpu-inference.resolve.preset" $wanted) }}
@@ -22,6 +24,8 @@ models.<name>; then entries that are `false` are removed, and what follows from 
   {{- $networked := list }}
   {{- $engines := list }}
   {{- $prePulled := list }}
+  {{- $shared := list }}
+  {{- $claimed := list }}
   {{- range $name, $values := .Values.models }}
     {{- $m := dict "root" $root "store" $store "name" $name "values" $values }}
     {{- template "gpu-inference.resolve.presets" $m }}
@@ -31,12 +35,16 @@ models.<name>; then entries that are `false` are removed, and what follows from 
       {{- if or $m.spec.networkPolicy.enabled $m.spec.ingress.enabled $m.spec.gateway.enabled }}{{ $networked = append $networked $m }}{{ end }}
       {{- if $m.spec.engine.enabled }}{{ $engines = append $engines $m }}{{ end }}
       {{- if $m.spec.prePull }}{{ $prePulled = append $prePulled $m }}{{ end }}
+      {{- if $m.shared }}{{ $shared = append $shared $m }}{{ end }}
+      {{- if $m.claim }}{{ $claimed = append $claimed $m }}{{ end }}
     {{- end }}
   {{- end }}
   {{- $_ := set $resolved "models" $models }}
   {{- $_ := set $resolved "networked" $networked }}
   {{- $_ := set $resolved "engines" $engines }}
   {{- $_ := set $resolved "prePulled" $prePulled }}
+  {{- $_ := set $resolved "shared" $shared }}
+  {{- $_ := set $resolved "claimed" $claimed }}
 {{- end }}
 {{- end }}
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # What resolving adds to a model; the rest is in the schema.
 _DERIVED = {
     "model": {"path", "repository", "reference"},
+    "accelerator": {"resource"},
     "startup": {"budgetSeconds"},
     "drain": {"sleepSeconds", "graceSeconds"},
     "engine": {"sourcePath", "ranks", "sequenceLength"},
@@ -34,7 +35,8 @@ def status(model: Model) -> Iterator[Mistake]:
 def version(model: Model) -> Iterator[Mistake]:
     """Old servers exit on arguments they do not know."""
     dated = [entry for entry in _entries(model) if {"since", "until"} & entry.keys()]
-    if (dated or "since" in model.runtime["metrics"]) and not model.spec.get("runtimeVersion"):
+    spread = "since" in model.runtime.get("multiNode", {})
+    if (dated or spread or "since" in model.runtime["metrics"]) and not model.spec.get("runtimeVersion"):
         name = model.spec["runtime"]
         message = f"is not set, and what {name} is told depends on it"
         fix = f"set it, or runtimes.{name}.defaults.runtimeVersion"

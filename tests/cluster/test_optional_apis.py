@@ -33,9 +33,12 @@ LEAST: dict[str, dict[str, Any]] = {
         "endpointPickerRef": {"name": "a", "port": {"number": 9002}},
     },
     "ExternalSecret": {"secretStoreRef": {"name": "a", "kind": "SecretStore"}, "data": []},
-    "RayService": {"serveConfigV2": "", "rayClusterConfig": {"headGroupSpec": {}}},
+    "RayService": {
+        "serveConfigV2": "",
+        "rayClusterConfig": {"headGroupSpec": {"template": {"spec": {"containers": []}}}},
+    },
     "NIMService": {"image": {"repository": "a", "tag": "b"}, "authSecret": "a"},
-    "NIMCache": {"source": {"ngc": {}}, "storage": {"pvc": {}}},
+    "NIMCache": {"source": {"ngc": {"authSecret": "a", "modelPuller": "a:b"}}, "storage": {"pvc": {}}},
     "ScaledObject": {"scaleTargetRef": {"name": "a"}, "triggers": [{"type": "prometheus", "metadata": {"query": "1"}}]},
 }
 

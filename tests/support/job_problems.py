@@ -92,7 +92,7 @@ JOB_PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
             "runtimes": {"trtllm": {"multiNode": {"args": [], "workerArgs": []}}},
             **engine(workload="LeaderWorkerSet", parallelism={"pipeline": 2}),
         },
-        "models.m.engine.enabled: the engine of a group",
+        "models.m.engine.enabled: the pods of a LeaderWorkerSet do not wait for one",
         "or workload to Deployment",
     ),
     "engine without a place": (

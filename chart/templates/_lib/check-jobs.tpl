@@ -47,8 +47,8 @@ gpu-inference.check.engineSize: the GPUs, the disk and the lengths must fit.
 {{- $s := .spec }}
 {{- $engine := $s.engine }}
 {{- $ranks := mul (int64 $s.parallelism.tensor) (int64 $s.parallelism.pipeline) }}
-{{- if eq $s.workload "LeaderWorkerSet" }}
-models.{{ .name }}.engine.enabled: the engine of a group would have to be built on all its nodes at once. Fix: set it to false, or workload to Deployment.
+{{- if not (has $s.workload (list "Deployment" "StatefulSet")) }}
+models.{{ .name }}.engine.enabled: the pods of a {{ $s.workload }} do not wait for one. Fix: set it to false, or workload to Deployment.
 {{- else if and (not .runtime.parallel) (ne $ranks (int64 $s.accelerator.count)) }}
 models.{{ .name }}.engine.enabled: an engine of {{ $ranks }} ranks (tensor x pipeline) is for as many GPUs; accelerator.count is {{ int64 $s.accelerator.count }}. Fix: make them equal.
 {{- end }}

@@ -55,8 +55,8 @@ def _size(model: Model) -> Iterator[Mistake]:
     engine, split, count = model.spec["engine"], model.spec["parallelism"], model.spec["accelerator"]["count"]
     ranks = split["tensor"] * split["pipeline"]
     sharded = any(entry.get("from") == "parallelism.tensor" for entry in model.runtime["args"])
-    if model.spec["workload"] == "LeaderWorkerSet":
-        message = "the engine of a group would have to be built on all its nodes at once"
+    if model.spec["workload"] not in ("Deployment", "StatefulSet"):
+        message = f"the pods of a {model.spec['workload']} do not wait for one"
         yield model.mistake("engine-ranks", "engine.enabled", message, "set it to false, or workload to Deployment")
     elif ranks != count and not sharded:
         message = f"an engine of {ranks} ranks (tensor x pipeline) is for as many GPUs; accelerator.count is {count}"

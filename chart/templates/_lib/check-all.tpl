@@ -33,9 +33,7 @@ gpu-inference.check.models asks every model everything. Takes .resolved. `templa
 {{- range .networked }}
   {{- template "gpu-inference.check.traffic" . }}
 {{- end }}
-{{- range .engines }}
-  {{- template "gpu-inference.check.engine" . }}
-{{- end }}
+{{- range .engines }}{{ template "gpu-inference.check.engine" . }}{{ end }}
 {{- range .shared }}
   {{- template "gpu-inference.check.part" . }}
   {{- template "gpu-inference.check.share" . }}

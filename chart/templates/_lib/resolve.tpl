@@ -24,8 +24,6 @@ models.<name>; then entries that are `false` are removed, and what follows from 
   {{- $root := . }}
   {{- $models := list }}
   {{- $networked := list }}
-  {{- $engines := list }}
-  {{- $prePulled := list }}
   {{- $shared := list }}
   {{- $claimed := list }}
   {{- range $name, $values := .Values.models }}
@@ -33,8 +31,8 @@ models.<name>; then entries that are `false` are removed, and what follows from 
     {{- template "gpu-inference.resolve.presets" $m }}
     {{- if hasKey $m "accelerator" }}
       {{- template "gpu-inference.resolve.model" $m }}
-      {{- if $m.spec.engine.enabled }}{{ $engines = append $engines $m }}{{ end }}
-      {{- if $m.spec.prePull }}{{ $prePulled = append $prePulled $m }}{{ end }}
+      {{- if $m.spec.engine.enabled }}{{ $_ := set $resolved "engines" (append $resolved.engines $m) }}{{ end }}
+      {{- if $m.spec.prePull }}{{ $_ := set $resolved "prePulled" (append $resolved.prePulled $m) }}{{ end }}
       {{- if $m.shared }}{{ $shared = append $shared $m }}{{ end }}
       {{- if $m.claim }}{{ $claimed = append $claimed $m }}{{ end }}
       {{- if hasKey $m.kind "operated" }}
@@ -52,8 +50,6 @@ models.<name>; then entries that are `false` are removed, and what follows from 
   {{- end }}
   {{- $_ := set $resolved "models" $models }}
   {{- $_ := set $resolved "networked" $networked }}
-  {{- $_ := set $resolved "engines" $engines }}
-  {{- $_ := set $resolved "prePulled" $prePulled }}
   {{- $_ := set $resolved "shared" $shared }}
   {{- $_ := set $resolved "claimed" $claimed }}
 {{- end }}

@@ -1,12 +1,13 @@
 """Asks a model for one answer and checks it, without anything but Python's standard library.
 
-Reads CANARY from the environment, JSON: url, method, body (optional), expect {status | path and equals}, attempts,
-timeoutSeconds.
+Reads JSON, the first argument or CANARY of the environment: url, method, body (optional), expect {status | path and
+equals, min, max}, attempts, timeoutSeconds, and health (optional): {url, timeoutSeconds} of what answers 200 first.
 Exit 0 when an answer is as expected, 1 when none was after all attempts.
 """
 
 import http.client
 import json
+import math
 import os
 import sys
 import time
@@ -14,6 +15,8 @@ import urllib.error
 import urllib.request
 
 PAUSE_SECONDS = 5
+# Never through a proxy: the server is in the same cluster, or in the same pod.
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def ask(canary):
@@ -26,7 +29,7 @@ def ask(canary):
         method=canary["method"],
     )
     try:
-        with urllib.request.urlopen(request, timeout=canary["timeoutSeconds"]) as answer:
+        with OPENER.open(request, timeout=canary["timeoutSeconds"]) as answer:
             return answer.status, answer.read().decode(errors="replace")
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode(errors="replace")
@@ -44,11 +47,28 @@ def problem(expect, status, text):
             value = value[int(key) if isinstance(value, list) else key]
     except (ValueError, KeyError, IndexError, TypeError):
         return f"no {expect['path']} in {text[:300]}"
-    return None if value == expect["equals"] else f"{expect['path']} is {value!r}, not {expect['equals']!r}"
+    if "equals" in expect and value != expect["equals"]:
+        return f"{expect['path']} is {value!r}, not {expect['equals']!r}"
+    least, most = expect.get("min", -math.inf), expect.get("max", math.inf)
+    if {"min", "max"} & expect.keys() and not (isinstance(value, (int, float)) and least <= value <= most):
+        return f"{expect['path']} is {value!r}, not from {least} to {most}"
+    return None
+
+
+def unhealthy(health):
+    """Why the server is not to be asked yet, or None."""
+    try:
+        OPENER.open(health["url"], timeout=health["timeoutSeconds"]).close()
+    except (OSError, http.client.HTTPException) as error:
+        return f"not healthy: {error!r}"
+    return None
 
 
 def main():
-    canary = json.loads(os.environ["CANARY"])
+    canary = json.loads(sys.argv[1] if sys.argv[1:] else os.environ["CANARY"])
+    if "health" in canary and (wrong := unhealthy(canary["health"])):
+        print(wrong)
+        return 1
     for attempt in range(1, canary["attempts"] + 1):
         start = time.monotonic()
         try:

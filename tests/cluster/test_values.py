@@ -167,7 +167,7 @@ def _claims(spec: dict[str, Any]) -> Iterator[str]:
 def _assert_served(cluster: Provider, namespace: str, name: str, spec: dict[str, Any]) -> None:
     scaling = spec["autoscaling"]
     wanted = scaling["minReplicas"] if scaling["enabled"] else spec["replicas"]
-    selector = f"{MODEL_LABEL}={name}"
+    selector = f"{MODEL_LABEL}={name},app.kubernetes.io/component=server"
 
     def status() -> dict[str, Any]:
         (workload,) = items(cluster, spec["workload"], "-n", namespace, "-l", selector)

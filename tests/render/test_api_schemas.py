@@ -15,6 +15,8 @@ from gpu_inference.paths import CHART
 # Checked against their CRDs on the cluster, routes in test_traffic.py too; the pods of these against the schema here.
 CUSTOM = {
     "PodMonitor": "monitoring.coreos.com/v1",
+    "ServiceMonitor": "monitoring.coreos.com/v1",
+    "PrometheusRule": "monitoring.coreos.com/v1",
     "LeaderWorkerSet": "leaderworkerset.x-k8s.io/v1",
     "HTTPRoute": "gateway.networking.k8s.io/v1",
     "GRPCRoute": "gateway.networking.k8s.io/v1",

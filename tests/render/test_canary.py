@@ -32,7 +32,7 @@ def request_of(model: Model) -> dict[str, Any]:
 
 def test_every_model_is_asked_through_its_service(models):
     for model in models:
-        asked, preset = request_of(model), model.runtime["canary"]
+        asked, preset = request_of(model), model.spec["canary"].get("request", model.runtime["canary"])
         service, port = model.service["metadata"]["name"], model.spec["service"]["port"]
         path = preset["path"].replace("{servedName}", model.spec["model"]["servedName"])
         assert asked["url"] == f"http://{service}.{NAMESPACE}.svc:{port}{path}"
@@ -134,6 +134,7 @@ def ask(url: str, expect: dict[str, Any], attempts: int = 1) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+BOUNDS = {"path": "y", "min": 41.9, "max": 42.1}
 ONE_TOKEN = {"path": "usage.completion_tokens", "equals": 1}
 
 
@@ -149,13 +150,20 @@ ONE_TOKEN = {"path": "usage.completion_tokens", "equals": 1}
         (http("<html>not JSON</html>"), ONE_TOKEN, 1),
         (http('{"usage": {"completion_tokens": 1}}', "500 Internal Server Error"), ONE_TOKEN, 1),
         (http('{"choices": [{"n": 7}]}'), {"path": "choices.0.n", "equals": 7}, 0),
+        (http('{"y": 41.99}'), BOUNDS, 0),
+        (http('{"y": 41.5}'), BOUNDS, 1),
+        (http('{"y": 42.5}'), BOUNDS, 1),
+        (http('{"y": NaN}'), BOUNDS, 1),
+        (http('{"y": "42"}'), BOUNDS, 1),
+        (http('{"y": 1e9}'), {"path": "y", "min": 0}, 0),
         (b"", {"status": 200}, 1),
         (b"garbage\r\n\r\n", {"status": 200}, 1),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\ncut off", {"status": 200}, 1),
         (http("x").replace(b"x", b"\xff"), ONE_TOKEN, 1),
     ],
     ids=["status", "wrong status", "value", "wrong value", "no value", "null", "no JSON", "value with an error status",
-         "list", "nothing", "no HTTP", "cut off", "no text"],
+         "list", "within", "below", "above", "not a number", "text", "one bound", "nothing",
+         "no HTTP", "cut off", "no text"],
 )  # fmt: skip
 def test_answers(serve, answer, expect, code):
     exit_code, said = ask(serve(answer), expect)

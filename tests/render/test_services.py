@@ -14,7 +14,9 @@ def test_service_ports_are_the_values(models):
     for model in models:
         values = model.spec["service"]
         ports = {p["targetPort"]: p["port"] for p in model.service["spec"]["ports"]}
-        others = {k: v for k, v in model.runtime["ports"].items() if k != "http"}
+        # Metrics are for the cluster only.
+        hidden = {"http"} if values["type"] == "ClusterIP" else {"http", model.runtime["metrics"]["port"]}
+        others = {k: v for k, v in model.runtime["ports"].items() if k not in hidden}
         assert ports == {"http": values["port"], **others}
         assert model.service["spec"]["type"] == values["type"]
         assert model.service["metadata"].get("annotations", {}) == values["annotations"]
@@ -23,5 +25,6 @@ def test_service_ports_are_the_values(models):
 def test_probed_and_scraped_ports_are_declared(models):
     for model in models:
         ports = {p["name"] for p in model.server["ports"]}
-        asked = {model.server[k]["httpGet"]["port"] for k in ("startupProbe", "readinessProbe", "livenessProbe")}
+        probes = [model.server[k] for k in ("startupProbe", "readinessProbe", "livenessProbe")]
+        asked = {probe["httpGet"]["port"] for probe in probes if "httpGet" in probe}
         assert asked <= ports | set(model.runtime["ports"].values())

@@ -57,7 +57,6 @@ def test_node_ports():
     assert {p["name"]: p.get("nodePort") for p in service["spec"]["ports"]} == {
         "http": None,
         "grpc": 30081,
-        "metrics": None,
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from gpu_inference.paths import CHART
 
 from .expected import over
+from .health_problems import HEALTH_PROBLEMS
 from .job_problems import JOB_PROBLEMS
 from .matrix import minimal_model
 from .operator_problems import OPERATOR_PROBLEMS
@@ -108,7 +109,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "port of nodes without a port": (
         m(service={"type": "NodePort", "nodePorts": {"grpc": 30081}}),
-        "models.m.service.nodePorts.grpc: vllm has no port of this name",
+        "models.m.service.nodePorts.grpc: vllm publishes no port of this name",
         "use http",
     ),
     "nobody may scrape": (
@@ -245,4 +246,4 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
 }  # fmt: skip
 
 
-PROBLEMS |= WORKLOAD_PROBLEMS | SCALING_PROBLEMS | OPERATOR_PROBLEMS | SHARING_PROBLEMS | JOB_PROBLEMS
+PROBLEMS |= WORKLOAD_PROBLEMS | HEALTH_PROBLEMS | SCALING_PROBLEMS | OPERATOR_PROBLEMS | SHARING_PROBLEMS | JOB_PROBLEMS

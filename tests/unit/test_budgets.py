@@ -208,7 +208,7 @@ def test_every_top_level_value_used_exists_and_is_used():
 
 def test_every_documented_value_is_used():
     """Each key of modelDefaults changes what is rendered, or is read by name in a template or a preset."""
-    text = SOURCE + "\n".join(p.read_text() for p in (CHART / "runtimes").iterdir())
+    text = SOURCE + "\n".join(p.read_text() for kind in ("runtimes", "alerts") for p in (CHART / kind).iterdir())
     keys = {
         path.rsplit(".", 1)[-1]
         for path, _ in walk(load_yaml(CHART / "values.yaml")["modelDefaults"])

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpu_inference.estimate.memory import Layout, memory
 from gpu_inference.serving.batch import BatchEngine, Job, Service
 from gpu_inference.serving.engine import BLOCK, Engine, Limits, Sequence
 from gpu_inference.serving.gpu import Gpu
-from gpu_inference.serving.model import CATALOGUE, formats, shape_from_values, shape_of
+from gpu_inference.serving.model import formats, shape_from_values, shape_of
 from gpu_inference.serving.timing import StepTimes
 from gpu_inference.values.presets import load_presets
 
@@ -33,13 +34,14 @@ A100_40 = gpu(40960, 1555, 312, "8.0")
 A100_80 = gpu(81920, 2039, 312, "8.0")
 H100 = gpu(81559, 3350, 989, "9.0")
 H200 = gpu(143771, 4800, 989, "9.0")
-LLAMA = CATALOGUE["llama-3.1-8b"]
+LLAMA = shape_of("llama-3.1-8b")
 
 
 def closed_loop(times: StepTimes, concurrency: int, prompt: int, output: int, requests: int) -> tuple[float, float]:
     """(mean time to first token, mean time per output token) in ms of a load that keeps `concurrency` requests in
     flight."""
-    engine = Engine(times, Limits.defaults(times.gpu, times.kv_tokens(0.92)))
+    tokens = memory(times.model, times.gpu, Layout(times.tensor), prompt + output).kv_capacity_tokens
+    engine = Engine(times, Limits.defaults(times.gpu, tokens))
     numbers = itertools.count()
     now, done = 0.0, []
     for _ in range(concurrency):
@@ -58,32 +60,11 @@ def closed_loop(times: StepTimes, concurrency: int, prompt: int, output: int, re
 
 
 @pytest.mark.parametrize(
-    ("name", "layers_kv_bytes"),
-    [("llama-3.1-8b", 131_072), ("llama-3.1-70b", 327_680), ("qwen2.5-7b", 57_344), ("qwen3-32b", 262_144)],
+    ("device", "prefill"),
+    [(L4, 3_800), (L40S, 11_300), (A100_40, 9_700), (A100_80, 9_700), (H100, 30_800), (H200, 30_800)],
 )
-def test_kv_bytes_per_token(name: str, layers_kv_bytes: int) -> None:
-    assert CATALOGUE[name].kv_bytes_per_token == layers_kv_bytes
-
-
-@pytest.mark.parametrize(
-    ("device", "tokens", "prefill"),
-    [
-        (L4, 34_700, 3_800),
-        (L40S, 204_000, 11_300),
-        (A100_40, 167_000, 9_700),
-        (A100_80, 468_000, 9_700),
-        (H100, 465_000, 30_800),
-        (H200, 923_000, 30_800),
-    ],
-)
-def test_llama_capacity_and_prefill_rate(device: Gpu, tokens: int, prefill: int) -> None:
-    times = StepTimes(device, LLAMA)
-    assert times.kv_tokens(0.92) == pytest.approx(tokens, rel=0.01)
-    assert times.prefill_rate() == pytest.approx(prefill, rel=0.02)
-
-
-def test_a_model_that_does_not_fit_has_no_cache() -> None:
-    assert StepTimes(gpu(15360, 320, 65, "7.5"), LLAMA).kv_tokens(0.92) <= 0
+def test_llama_prefill_rate(device: Gpu, prefill: int) -> None:
+    assert StepTimes(device, LLAMA).prefill_rate() == pytest.approx(prefill, rel=0.02)
 
 
 @pytest.mark.parametrize(("batch", "milliseconds"), [(1, 7.0), (64, 8.7)])
@@ -96,7 +77,7 @@ def test_qwen3_32b_on_two_h100_meets_the_measured_time_per_token() -> None:
     """aiconfigurator silicon_refs.csv: TTFT 236.8 ms, TPOT 20.06 ms. The time to first token depends on how the load
     generator spreads its arrivals: here all requests are equally long and arrive together, so only its size is
     checked."""
-    first, each = closed_loop(StepTimes(H100, CATALOGUE["qwen3-32b"], tensor=2), 32, 1024, 1024, 128)
+    first, each = closed_loop(StepTimes(H100, shape_of("qwen3-32b"), tensor=2), 32, 1024, 1024, 128)
     assert each == pytest.approx(20.06, rel=0.10)
     assert 60 < first < 800
 
@@ -125,12 +106,15 @@ def test_shape_from_values_reads_size_and_cache_format() -> None:
     shape = shape_from_values(
         {"source": "hf://RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8", "weightsDtype": "fp8", "kvCacheDtype": "fp8_e4m3"}
     )
-    assert (shape.layers, shape.weight_bytes, shape.kv_bytes_per_token) == (32, 8.03e9, 65_536)
+    tables = 2 * 128_256 * 4096  # stay in 16 bits
+    norms = 65 * 4096
+    assert (shape.layers, shape.kv_bytes_per_token) == (32, 65_536)
+    assert shape.weight_bytes == 8_030_261_248 + tables + norms
 
 
 def test_unknown_model_takes_the_closest_shape_and_its_own_size() -> None:
     shape = shape_of("acme-9b", 9)
-    assert (shape.parameters, shape.layers) == (9e9, 32)
+    assert (shape.parameters, shape.layers, shape.exact) == (pytest.approx(9e9), 36, False)
     assert shape_of("acme-65b", 65).layers == 80
     with pytest.raises(ValueError, match="parametersBillion"):
         shape_of("acme")

@@ -144,7 +144,7 @@ def test_nonsense_gets_an_error_and_the_server_lives() -> None:
 
 
 def test_token_times_follow_the_serving_model() -> None:
-    """A step of 8B parameters in fp8 on an H100 takes 4 ms: the live server keeps that mean, whatever one timer
+    """A step of 8B parameters in fp8 on an H100 takes 4.4 ms: the live server keeps that mean, whatever one timer
     does."""
 
     async def check(server: Live) -> None:
@@ -153,7 +153,7 @@ def test_token_times_follow_the_serving_model() -> None:
         began = time.perf_counter()
         await server.stream("/v1/completions", prompt=[1] * 10, max_tokens=200, ignore_eos=True)
         measured = (time.perf_counter() - began) / 200
-        assert step == pytest.approx(4e-3, rel=0.1)
+        assert step == pytest.approx(4.4e-3, rel=0.05)
         assert step * 0.95 < measured < step * 2
         count = await server.metric("vllm:inter_token_latency_seconds_count")
         total = await server.metric("vllm:inter_token_latency_seconds_sum")

@@ -23,6 +23,10 @@ VERBS = {
         "build the chart's schema, its documentation and what is generated from presets",
     ),
     "resolve": ("gpu_inference.resolve", "print what each model becomes after defaults and presets"),
+    "estimate": (
+        "gpu_inference.estimate.command",
+        "whether a model fits its GPUs, for how many requests, and its load time",
+    ),
     "cluster": ("gpu_inference.cluster.command", "start, look at and stop a cluster to try the chart on"),
     "twin": ("gpu_inference.twin.command", "emulate the runtimes' HTTP contracts for the pods of a cluster"),
     "load": ("gpu_inference.load.command", "replay traffic against a model and measure it"),

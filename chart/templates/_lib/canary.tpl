@@ -1,15 +1,55 @@
 {{/*
-gpu-inference.canary.request is what files/canary.py reads: the runtime's canary, for one model's Service.
+gpu-inference.canary.request is what files/canary.py reads: the model's canary, or else the runtime's. Takes {m, at: where the
+server is, attempts, timeoutSeconds, health: {url, timeoutSeconds} of what has to answer first, or nothing}.
 */}}
 {{- define "gpu-inference.canary.request" -}}
-{{- $canary := .runtime.canary }}
-{{- $url := printf "http://%s.%s.svc:%d%s" .fullname .root.Release.Namespace (int64 .spec.service.port) $canary.path }}
-{{- $request := dict "url" $url "method" $canary.method "expect" $canary.expect }}
+{{- $canary := get .m.spec.canary "request" | default .m.runtime.canary }}
+{{- $request := dict "url" (print .at $canary.path) "method" $canary.method "expect" $canary.expect }}
 {{- if hasKey $canary "body" }}{{- $_ := set $request "body" $canary.body }}{{ end }}
-{{- $_ := set $request "attempts" (int64 .spec.test.attempts) }}
-{{- $_ := set $request "timeoutSeconds" (int64 .spec.test.timeoutSeconds) }}
-{{- $name := toJson .spec.model.servedName | trimPrefix "\"" | trimSuffix "\"" }}
+{{- with .health }}{{- $_ := set $request "health" . }}{{ end }}
+{{- $_ := set $request "attempts" (int64 .attempts) }}
+{{- $_ := set $request "timeoutSeconds" (int64 .timeoutSeconds) }}
+{{- $name := toJson .m.spec.model.servedName | trimPrefix "\"" | trimSuffix "\"" }}
 {{- toJson $request | replace "{servedName}" $name }}
+{{- end }}
+
+{{/*
+gpu-inference.canary.pod is the spec of a pod that asks a model through its Service. Takes {m, attempts, scripts: the end of the
+name of the ConfigMap with the script}.
+*/}}
+{{- define "gpu-inference.canary.pod" }}
+{{- $m := .m }}
+{{- $at := printf "http://%s.%s.svc:%d" $m.fullname $m.root.Release.Namespace (int64 $m.spec.service.port) }}
+  restartPolicy: Never
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  {{- with $m.root.Values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  securityContext:
+    {{- include "gpu-inference.security.pod" $m.spec.security | nindent 4 }}
+  {{- /* On the model's nodes, where its image is already. */}}
+  {{- $m.nodes | replace "\n" "\n  " }}
+  containers:
+    - name: canary
+      image: {{ or $m.spec.test.image (include "gpu-inference.container.image" $m.spec.image) | toJson }}
+      imagePullPolicy: {{ $m.spec.image.pullPolicy }}
+      command: [python3, /canary/canary.py]
+      env:
+        # Where the container runtime goes by it, the model's image would get every GPU of the node.
+        - {name: NVIDIA_VISIBLE_DEVICES, value: void}
+        - {name: CANARY, value: {{ include "gpu-inference.canary.request" (dict "m" $m "at" $at "attempts" .attempts "timeoutSeconds" $m.spec.test.timeoutSeconds) | toJson }}}
+      resources:
+        requests: {cpu: 100m, memory: 64Mi, ephemeral-storage: 16Mi}
+        limits: {cpu: 500m, memory: 128Mi, ephemeral-storage: 16Mi}
+      securityContext:
+        {{- include "gpu-inference.security.container" $m.spec.security | nindent 8 }}
+      volumeMounts:
+        - {name: canary, mountPath: /canary, readOnly: true}
+  volumes:
+    - name: canary
+      configMap: {name: {{ template "gpu-inference.labels.fullname" $m.root }}-{{ .scripts }}}
 {{- end }}
 
 {{/*

@@ -30,10 +30,9 @@ gpu-inference.check.models asks every model everything. Takes .resolved. `templa
 {{- range .scaled }}
   {{- template "gpu-inference.check.scaling" . }}
 {{- end }}
-{{- range .networked }}
-  {{- template "gpu-inference.check.traffic" . }}
-{{- end }}
+{{- range .networked }}{{ template "gpu-inference.check.traffic" . }}{{ end }}
 {{- range .engines }}{{ template "gpu-inference.check.engine" . }}{{ end }}
+{{- range .watched }}{{ template "gpu-inference.check.health" . }}{{ end }}
 {{- range .shared }}
   {{- template "gpu-inference.check.part" . }}
   {{- template "gpu-inference.check.share" . }}

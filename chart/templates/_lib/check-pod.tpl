@@ -66,7 +66,7 @@ models.{{ .name }}.resources.cpu.limits: {{ toJson $cpu.limits }} is less than w
 {{- end }}
 
 {{- define "gpu-inference.check.volumes" -}}
-{{- $paths := dict "/dev/shm" "shm" "/cache" "cache" "/models" "model" "/etc/gpu-inference" "files" }}
+{{- $paths := dict "/dev/shm" "shm" "/cache" "cache" "/models" "model" "/etc/gpu-inference" "files" "/opt/gpu-inference" "gpu-inference-scripts" }}
 {{- if .engine }}{{- $_ := set $paths "/engine" "engine" }}{{ end }}
 {{- range $name, $dir := .spec.writable }}
   {{- $whole := and $dir.path $dir.sizeLimit }}

@@ -6,16 +6,17 @@ models.{{ $.name }}.service.{{ $key }}: a {{ $service.type }} Service takes none
   {{- end }}
 {{- end }}
 {{- range $port, $_ := $service.nodePorts }}
-  {{- if not (hasKey $.runtime.ports $port) }}
-models.{{ $.name }}.service.nodePorts.{{ $port }}: {{ $.spec.runtime }} has no port of this name. Fix: use {{ keys $.runtime.ports | sortAlpha | join ", " }}.
+  {{- $ports := include "gpu-inference.traffic.ports" $ | fromJson }}
+  {{- if not (hasKey $ports $port) }}
+models.{{ $.name }}.service.nodePorts.{{ $port }}: {{ $.spec.runtime }} publishes no port of this name. Fix: use {{ keys $ports | sortAlpha | join ", " }}.
   {{- end }}
 {{- end }}
 {{- end }}
 
 {{- define "gpu-inference.check.policy" -}}
 {{- if not .spec.networkPolicy.monitoringFrom }}
-  {{- if or .spec.autoscaling.enabled .spec.monitoring.podMonitor.enabled }}
-models.{{ .name }}.networkPolicy.monitoringFrom: is empty, so that nothing can scrape the pods. Fix: name Prometheus, or turn autoscaling and the PodMonitor off.
+  {{- if or .spec.autoscaling.enabled .spec.monitoring.podMonitor.enabled .spec.monitoring.serviceMonitor.enabled }}
+models.{{ .name }}.networkPolicy.monitoringFrom: is empty, so that nothing can scrape the pods. Fix: name Prometheus, or turn autoscaling and the monitors off.
   {{- end }}
 {{- end }}
 {{- end }}

@@ -77,7 +77,7 @@ gpu-inference.pod.annotations: what the tools and Prometheus read, then podAnnot
         gpu-inference.io/runtime: {{ .spec.runtime }}
         gpu-inference.io/load-seconds: {{ int64 .spec.startup.loadSeconds | toString | toJson }}
         {{- /* Scraped twice, the load would count twice. */}}
-        {{- if and .spec.monitoring.annotations (not .spec.monitoring.podMonitor.enabled) (not .worker) }}
+        {{- if and .spec.monitoring.annotations (not .spec.monitoring.podMonitor.enabled) (not .spec.monitoring.serviceMonitor.enabled) (not .worker) }}
         prometheus.io/scrape: "true"
         prometheus.io/port: {{ index .runtime.ports .runtime.metrics.port | int64 | toString | toJson }}
         prometheus.io/path: {{ .runtime.metrics.path }}

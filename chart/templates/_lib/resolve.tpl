@@ -6,6 +6,7 @@ chart share:
   .resolved.networked   those of them that have more to do with the network than a Service
   .resolved.engines     those whose engine is built first
   .resolved.prePulled   those whose image is to be on the nodes before them
+  .resolved.watched   those of them whose health is looked at by more than the runtime's own probes
   .resolved.scaled      those of them with an autoscaler; they also have .signals
   .resolved.operated    models whose pods an operator makes; they are not among the others
   .resolved.shared      those that do not simply ask for whole GPUs
@@ -17,15 +18,13 @@ models.<name>; then entries that are `false` are removed, and what follows from 
 {{- define "gpu-inference.resolve.all" -}}
 {{- if not (hasKey . "resolved") }}
   {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict }}
-  {{- $resolved := dict "models" list "networked" list "engines" list "prePulled" list "scaled" list "operated" list "shared" list "claimed" list "unknown" "" }}
+  {{- $resolved := dict "models" list "networked" list "watched" list "engines" list "prePulled" list "scaled" list "operated" list "shared" list "claimed" list "unknown" "" }}
   {{- $_ := set . "resolved" $resolved }}
   {{- $wanted := dict "root" . "store" $store "kind" "clouds" "name" .Values.cloud "what" "cloud" "path" "cloud" }}
   {{- $_ := set $resolved "unknown" (include "gpu-inference.resolve.preset" $wanted) }}
   {{- $root := . }}
   {{- $models := list }}
   {{- $networked := list }}
-  {{- $shared := list }}
-  {{- $claimed := list }}
   {{- range $name, $values := .Values.models }}
     {{- $m := dict "root" $root "store" $store "name" $name "values" $values }}
     {{- template "gpu-inference.resolve.presets" $m }}
@@ -33,8 +32,8 @@ models.<name>; then entries that are `false` are removed, and what follows from 
       {{- template "gpu-inference.resolve.model" $m }}
       {{- if $m.spec.engine.enabled }}{{ $_ := set $resolved "engines" (append $resolved.engines $m) }}{{ end }}
       {{- if $m.spec.prePull }}{{ $_ := set $resolved "prePulled" (append $resolved.prePulled $m) }}{{ end }}
-      {{- if $m.shared }}{{ $shared = append $shared $m }}{{ end }}
-      {{- if $m.claim }}{{ $claimed = append $claimed $m }}{{ end }}
+      {{- if $m.shared }}{{ $_ := set $resolved "shared" (append $resolved.shared $m) }}{{ end }}
+      {{- if $m.claim }}{{ $_ := set $resolved "claimed" (append $resolved.claimed $m) }}{{ end }}
       {{- if hasKey $m.kind "operated" }}
         {{- $_ := set $resolved "operated" (append $resolved.operated $m) }}
         {{- if $m.spec.autoscaling.enabled }}{{ template "gpu-inference.scaling.signals" $m }}{{ end }}
@@ -46,12 +45,12 @@ models.<name>; then entries that are `false` are removed, and what follows from 
         {{- template "gpu-inference.scaling.signals" $m }}
         {{- $_ := set $resolved "scaled" (append $resolved.scaled $m) }}
       {{- end }}
+      {{- $monitoring := $m.spec.monitoring }}
+      {{- if or $m.scripts $m.spec.canary.enabled $monitoring.rules.enabled $monitoring.dashboard $monitoring.serviceMonitor.enabled }}{{ $_ := set $resolved "watched" (append $resolved.watched $m) }}{{ end }}
     {{- end }}
   {{- end }}
   {{- $_ := set $resolved "models" $models }}
   {{- $_ := set $resolved "networked" $networked }}
-  {{- $_ := set $resolved "shared" $shared }}
-  {{- $_ := set $resolved "claimed" $claimed }}
 {{- end }}
 {{- end }}
 

@@ -73,6 +73,7 @@ gpu-inference.resolve.model sets .spec and the texts that every object of the mo
 {{- $_ := set . "fullname" (printf "%s-%s" (include "gpu-inference.labels.fullname" .root) .name) }}
 {{- $_ := set . "selector" (include "gpu-inference.labels.selector" .) }}
 {{- $_ := set . "metadata" (include "gpu-inference.labels.metadata" .) }}
+{{- if or $spec.warmup.enabled $spec.progress.readiness $spec.progress.liveness }}{{- template "gpu-inference.health.scripts" . }}{{ end }}
 {{- $_ := set . "nodes" (include "gpu-inference.scheduling.nodes" $spec) }}
 {{- if and $gpu.dra .accelerator.dra }}{{- template "gpu-inference.sharing.claim" . }}{{ end }}
 {{- end }}

@@ -23,6 +23,16 @@ hold for gRPC too (kubernetes/ingress-nginx#11258). Takes {spec, port}.
 {{- end }}
 
 {{/*
+gpu-inference.traffic.ports is what the Service publishes, as JSON: outside of the cluster, the metrics only if they are on the
+port of the API.
+*/}}
+{{- define "gpu-inference.traffic.ports" -}}
+{{- $ports := .runtime.ports }}
+{{- if and (ne .spec.service.type "ClusterIP") (ne .runtime.metrics.port "http") }}{{ $ports = omit $ports .runtime.metrics.port }}{{ end }}
+{{- toJson $ports }}
+{{- end }}
+
+{{/*
 gpu-inference.traffic.pods selects the pods of a model: those that serve and, of a group, those that hold a part of the model.
 */}}
 {{- define "gpu-inference.traffic.pods" -}}

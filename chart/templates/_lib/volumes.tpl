@@ -17,6 +17,10 @@ gpu-inference.volumes.pod: the volumes of a pod. Everything the chart adds is an
         - name: files
           configMap: {name: {{ .fullname }}-files}
 {{- end }}
+{{- if .scripts }}
+        - name: gpu-inference-scripts
+          configMap: {name: {{ include "gpu-inference.labels.fullname" .root }}-scripts}
+{{- end }}
 {{- with include "gpu-inference.source.claim" $s.model.source }}
         - name: model
           persistentVolumeClaim: {claimName: {{ . }}, readOnly: true}
@@ -62,6 +66,9 @@ gpu-inference.volumes.container: the same volumes, mounted.
 {{- end }}
 {{- if .files }}
             - {name: files, mountPath: /etc/gpu-inference, readOnly: true}
+{{- end }}
+{{- if .scripts }}
+            - {name: gpu-inference-scripts, mountPath: /opt/gpu-inference, readOnly: true}
 {{- end }}
 {{- if hasPrefix "pvc://" $s.model.source }}
             - {name: model, mountPath: /models, readOnly: true}

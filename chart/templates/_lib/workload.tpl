@@ -1,23 +1,24 @@
 {{/*
 gpu-inference.workload.kind sets .kind, what the templates have to know of the model's kind of workload: its API, the label by
-which its pods of one version are told apart, what waits for it, and how long its name may be: of 63 characters of a label, a
+which its pods of one version are told apart, how their names go on, what waits for it, and how long its name may be: of 63 characters of a label, a
 StatefulSet's pods take 11 for the hash of their version, and a group's number goes before it.
 */}}
 {{- define "gpu-inference.workload.kind" -}}
 {{- $kinds := .store.kinds }}
 {{- if not $kinds }}
   {{- $_ := set $kinds "Deployment" (dict
-        "apiVersion" "apps/v1" "revisionLabel" "pod-template-hash" "longestName" 56
+        "apiVersion" "apps/v1" "revisionLabel" "pod-template-hash" "longestName" 56 "podPattern" "[a-z0-9]+-[a-z0-9]{5}"
         "wait" "rollout status deployment/") }}
   {{- $_ := set $kinds "StatefulSet" (dict
-        "apiVersion" "apps/v1" "revisionLabel" "controller-revision-hash" "longestName" 52
+        "apiVersion" "apps/v1" "revisionLabel" "controller-revision-hash" "longestName" 52 "podPattern" "[0-9]+"
         "wait" "rollout status statefulset/") }}
   {{- $_ := set $kinds "LeaderWorkerSet" (dict
         "apiVersion" "leaderworkerset.x-k8s.io/v1" "revisionLabel" "leaderworkerset.sigs.k8s.io/template-revision-hash"
-        "longestName" 48 "wait" "wait --for=condition=Available --timeout=1h leaderworkerset/") }}
+        "longestName" 48 "podPattern" "[0-9]+(-[0-9]+)?" "wait" "wait --for=condition=Available --timeout=1h leaderworkerset/") }}
   {{- /* Made by an operator: what it makes itself, and which values it has nothing for. */}}
   {{- $none := list "ingress.enabled" "gateway.enabled" "networkPolicy.enabled" "claims" "service.nodePorts" "service.externalTrafficPolicy"
-        "service.loadBalancerSourceRanges" "service.sessionAffinity" "autoscaling.metrics" }}
+        "service.loadBalancerSourceRanges" "service.sessionAffinity" "autoscaling.metrics" "warmup.enabled" "progress.readiness"
+        "progress.liveness" "canary.enabled" "monitoring.rules.enabled" "monitoring.serviceMonitor.enabled" "monitoring.dashboard" }}
   {{- $_ := set $kinds "RayService" (dict
         "apiVersion" "ray.io/v1" "revisionLabel" "ray.io/cluster" "longestName" 40 "operated" "rayService" "service" "-serve-svc"
         "none" (concat $none (list "service.annotations" "monitoring.podMonitor.enabled" "extraArgs"))

@@ -90,17 +90,21 @@ def defaults(schema: dict[str, Any]) -> Any:
 
 
 def render() -> str:
-    """The text of chart/values.schema.json: a line for each definition, to be read in differences, not in itself."""
+    """The text of chart/values.schema.json: a line for each definition, to be read in differences, not in itself.
+    Examples and defaults, which Helm has no use for, are left to the schema for editors."""
     bundled = _without_examples(bundle())
     definitions = ",\n".join(f"{_compact(name)}:{_compact(value)}" for name, value in bundled.pop("$defs").items())
     return _compact(bundled)[:-1] + ',\n"$defs":{\n' + definitions + "\n}}\n"
 
 
-def _without_examples(schema: Any) -> Any:
-    """Examples are for chart/README.md and the tests; Helm has no use for them. No value is called so."""
+def _without_examples(schema: Any, named: bool = False) -> Any:
+    """`named` is true below `properties`, whose keys are names and no keywords."""
     if isinstance(schema, dict):
-        return {key: _without_examples(value) for key, value in schema.items() if key != "examples"}
-    return [_without_examples(item) for item in schema] if isinstance(schema, list) else schema
+        kept = ((key, value) for key, value in schema.items() if named or key not in ("examples", "default"))
+        return {key: _without_examples(value, key in ("properties", "$defs") and not named) for key, value in kept}
+    if isinstance(schema, list):
+        return [_without_examples(item) for item in schema]
+    return schema
 
 
 def _compact(value: Any) -> str:

@@ -15,10 +15,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from gpu_inference.serving.architecture import BLOCK
 from gpu_inference.serving.gpu import Gpu
 from gpu_inference.serving.timing import StepTimes
-
-BLOCK = 16  # tokens a cache block
 
 
 @dataclass(frozen=True)

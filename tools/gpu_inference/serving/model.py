@@ -1,109 +1,139 @@
-"""The shape of a model: the figures that decide its memory and its speed."""
+"""A model as it is served: its architecture and the formats of its weights, arithmetic and cache."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-# Bytes of one weight. Four-bit formats carry a scale per group of 16-128 weights: 0.56 with groups of 16, rounded up.
-WEIGHT_BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5625, "int4": 0.5625}
+from gpu_inference.serving.architecture import WEIGHT_BYTES, Architecture
+from gpu_inference.serving.catalogue import catalogue, find
 
 # The engines' names of a quantization -> (format of the weights, format of the arithmetic).
 _QUANTIZATION = {
     "fp8": ("fp8", "fp8"),
+    "fbgemm_fp8": ("fp8", "fp8"),
     "int8": ("int8", "bf16"),
     "w8a8": ("int8", "fp8"),
     "awq": ("int4", "bf16"),
     "gptq": ("int4", "bf16"),
     "int4": ("int4", "bf16"),
+    "w4a16": ("int4", "bf16"),
     "fp4": ("fp4", "fp4"),
     "nvfp4": ("fp4", "fp4"),
-    "mxfp4": ("fp4", "bf16"),
+    "mxfp4": ("mxfp4", "bf16"),
 }
 _DTYPES = {"float32": "fp32", "fp32": "fp32", "float16": "fp16", "half": "fp16", "fp16": "fp16"}
+# What repositories of quantized weights are called: …-FP8, …-AWQ, …-quantized.w4a16
+_NAMED = re.compile(r"(?<![a-z0-9])(nvfp4|mxfp4|fp8|w8a8|w4a16|awq|gptq|int4|int8)(?![a-z0-9])")
+# Bytes of one cached number. nvfp4 has a scale of 8 bits for 16 numbers.
+_KV_BYTES = {"fp8": 1.0, "int8": 1.0, "nvfp4": 0.5 + 1 / 16}
+SAME_SIZE = 1.25  # a parameter count this far from the catalogue's means another model
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """parameters: all weights; active: those one token uses (fewer in a mixture of experts); kv_bytes: of one cached
-    number."""
+    """weights, compute: formats; kv_bytes: of one cached number; exact: the architecture is the model's own, not one
+    of about its size."""
 
-    name: str
-    parameters: float
-    layers: int
-    kv_heads: int
-    head_dim: int
-    hidden: int
-    active: float = 0.0
+    architecture: Architecture
     weights: str = "bf16"
     compute: str = "bf16"
     kv_bytes: float = 2.0
+    exact: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.architecture.name
+
+    @property
+    def parameters(self) -> float:
+        return self.architecture.parameters.total
 
     @property
     def active_parameters(self) -> float:
-        return self.active or self.parameters
+        """Those one token uses: fewer in a mixture of experts."""
+        return self.architecture.parameters.active
+
+    @property
+    def layers(self) -> int:
+        return self.architecture.layers
+
+    @property
+    def hidden(self) -> int:
+        return self.architecture.hidden
 
     @property
     def weight_bytes(self) -> float:
         """Bytes of all weights."""
-        return self.parameters * WEIGHT_BYTES[self.weights]
+        return self.architecture.weight_bytes(self.weights)
+
+    @property
+    def active_weight_bytes(self) -> float:
+        """Bytes of the weights one token uses."""
+        return self.architecture.weight_bytes(self.weights, active=True)
 
     @property
     def kv_bytes_per_token(self) -> float:
-        """Bytes of keys and values one token leaves in the cache, over all tensor-parallel ranks together."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * self.kv_bytes
-
-
-# Figures of the models' own config.json and model cards, read 2026-11-21. Keys are matched inside the model's name.
-CATALOGUE = {
-    shape.name: shape
-    for shape in (
-        ModelShape("llama-3.1-8b", 8.03e9, layers=32, kv_heads=8, head_dim=128, hidden=4096),
-        ModelShape("llama-3.1-70b", 70.55e9, layers=80, kv_heads=8, head_dim=128, hidden=8192),
-        ModelShape("qwen2.5-7b", 7.62e9, layers=28, kv_heads=4, head_dim=128, hidden=3584),
-        ModelShape("qwen3-32b", 32.76e9, layers=64, kv_heads=8, head_dim=128, hidden=5120),
-    )
-}
+        """Bytes of keys and values one more token leaves in the cache, over all tensor-parallel ranks together."""
+        return self.architecture.kv_bytes_per_token(self.kv_bytes)
 
 
 def shape_of(name: str, parameters_billion: float | None = None) -> ModelShape:
-    """The catalogue's shape of `name` (a source or a served name, any case), else an estimate from the parameter count.
+    """The shape of `name` (a source or a served name, any case) in the catalogue, else an estimate from the parameter
+    count.
 
-    The estimate is the shape of the catalogue's model closest in size, with its own number of parameters: close for
-    dense models with grouped-query attention, too low for the cache of older models without it. ValueError without
-    either.
+    The estimate is the shape of the catalogue's dense model closest in size, with its own number of parameters: close
+    for dense models with grouped-query attention, too low for the cache of older models without it. ValueError
+    without either.
     """
-    lowered = name.lower()
-    for key, shape in CATALOGUE.items():
-        if key in lowered:
-            return replace(shape, parameters=parameters_billion * 1e9) if parameters_billion else shape
-    if not parameters_billion or parameters_billion <= 0:
+    size = (parameters_billion or 0) * 1e9
+    entry = find(name)
+    if entry:
+        own = entry.architecture
+        if not size:
+            return ModelShape(own)
+        if 1 / SAME_SIZE < size / own.parameters.total < SAME_SIZE:
+            return ModelShape(own.sized(own.name, size))
+    if size <= 0:
         raise ValueError(f"model {name or '(no name)'} is not in the catalogue and has no parametersBillion")
-    size = parameters_billion * 1e9
-    closest = min(CATALOGUE.values(), key=lambda shape: abs(math.log(shape.parameters / size)))
-    return replace(closest, name=name, parameters=size)
+    dense = [
+        known.architecture
+        for known in catalogue().values()
+        if not known.architecture.expert and len(known.architecture.cache) == 1 and not known.architecture.state_bytes
+    ]
+    closest = min(dense, key=lambda known: abs(math.log(known.parameters.total / size)))
+    return ModelShape(closest.sized(name, size), exact=False)
 
 
-def formats(model: Mapping[str, Any]) -> tuple[str, str]:
-    """(format of the weights, format of the arithmetic) of a model's values: weightsDtype, else quantization, else
-    dtype."""
-    for key in ("weightsDtype", "quantization"):
-        named = str(model.get(key) or "").lower()
+def formats(model: Mapping[str, Any], name: str = "", quantization: str = "", dtype: str = "bf16") -> tuple[str, str]:
+    """(format of the weights, format of the arithmetic) of a model's values: weightsDtype, else quantization, else what
+    its name says, else the `quantization` its own config names, else the values' dtype, else `dtype`."""
+    named = _NAMED.search(name.lower())
+    for said in (model.get("weightsDtype"), model.get("quantization"), named and named[1], quantization):
+        method = str(said or "").lower()
         for known, pair in _QUANTIZATION.items():
-            if named.startswith(known):
+            if method.startswith(known):
                 return pair
-        if named in WEIGHT_BYTES:
-            return named, named
-    dtype = _DTYPES.get(str(model.get("dtype") or "").lower(), "bf16")
+        if method in WEIGHT_BYTES:
+            return method, method
+    dtype = _DTYPES.get(str(model.get("dtype") or "").lower(), dtype)
     return dtype, dtype
 
 
-def shape_from_values(model: Mapping[str, Any]) -> ModelShape:
-    """The shape of a resolved spec's `model` (source, servedName, parametersBillion, weightsDtype, kvCacheDtype …)."""
+def kv_bytes(model: Mapping[str, Any]) -> float:
+    """Bytes of one cached number by a model's kvCacheDtype."""
+    named = str(model.get("kvCacheDtype") or "")
+    return next((size for known, size in _KV_BYTES.items() if named.startswith(known)), 2.0)
+
+
+def shape_from_values(model: Mapping[str, Any], own: Architecture | None = None) -> ModelShape:
+    """The shape of a resolved spec's `model` (source, servedName, parametersBillion, weightsDtype, kvCacheDtype …);
+    `own`: its architecture, where it was read from the model's config.json."""
     names = f"{model.get('source') or ''} {model.get('servedName') or ''}".strip()
-    weights, compute = formats(model)
-    kv_bytes = 1.0 if str(model.get("kvCacheDtype") or "").startswith(("fp8", "int8")) else 2.0
-    shape = shape_of(names, model.get("parametersBillion") or None)
-    return replace(shape, weights=weights, compute=compute, kv_bytes=kv_bytes)
+    shape = ModelShape(own) if own else shape_of(names, model.get("parametersBillion") or None)
+    known = shape.architecture
+    weights, compute = formats(model, names, known.quantization, known.dtype if shape.exact else "bf16")
+    return replace(shape, weights=weights, compute=compute, kv_bytes=kv_bytes(model))

@@ -1,11 +1,10 @@
-"""How long one engine step takes, and how many tokens the KV cache holds: a roofline of memory traffic and arithmetic.
+"""How long one engine step takes: a roofline of memory traffic and arithmetic.
 
     step   = T0 + ranks + SEQUENCE * sequences + max(memory, arithmetic)
     memory = (weights read + cached tokens read * KV bytes per token) / (TP * bandwidth * 0.8)
     arithmetic = 2 * active * decodes / (TP * FLOPS * 0.6) + (2 * active * prefill + attention) / (TP * FLOPS * 0.5)
     attention  = 4 * hidden * layers * (token pairs)           half of n^2 pairs for a causal prompt of n tokens
     ranks  = 2 * layers * ALL_REDUCE when TP > 1               two all-reduces a layer
-    KV     = visible memory * fraction * GPUs - weights - 1.5 GiB * GPUs
 
 Bandwidth efficiency 0.8 is aiconfigurator's (systems/*.yaml). T0, SEQUENCE and ALL_REDUCE are fitted to two published
 measurements: llm-d workload-variant-autoscaler, docs/tutorials/parameter-estimation.md (Llama-3.1-8B, inter-token
@@ -18,7 +17,7 @@ not speed), experts of a mixture shared between the tokens of a batch.
 from __future__ import annotations
 
 from gpu_inference.serving.gpu import Gpu
-from gpu_inference.serving.model import WEIGHT_BYTES, ModelShape
+from gpu_inference.serving.model import ModelShape
 
 BANDWIDTH_EFFICIENCY = 0.8
 DECODE_EFFICIENCY = 0.6
@@ -26,7 +25,6 @@ PREFILL_EFFICIENCY = 0.5
 T0 = 1.0e-3  # s a step: launch, scheduling, sampling
 SEQUENCE = 17e-6  # s a sequence and step: sampling, detokenizing, scheduling
 ALL_REDUCE = 10e-6  # s, of a batch's activations over the GPUs of a node
-OVERHEAD_BYTES = 1.5 * 2**30  # a GPU: activations at the profiled peak, CUDA graphs, context
 
 
 class StepTimes:
@@ -43,7 +41,7 @@ class StepTimes:
         self._decode = 2 * model.active_parameters / (flops * DECODE_EFFICIENCY)
         self._prefill = 2 * model.active_parameters / (flops * PREFILL_EFFICIENCY)
         self._pair = 4 * model.hidden * model.layers / (flops * PREFILL_EFFICIENCY)
-        self._active_bytes = model.active_parameters * WEIGHT_BYTES[model.weights]
+        self._active_bytes = model.active_weight_bytes
         self._all_bytes = model.weight_bytes
 
     def step(self, sequences: int, decodes: int, cached: float, prefill: int = 0, pairs: float = 0.0) -> float:
@@ -61,12 +59,3 @@ class StepTimes:
     def prefill_rate(self) -> float:
         """Prompt tokens per second when arithmetic bounds and prompts are short."""
         return 1 / self._prefill
-
-    def kv_tokens(self, memory_fraction: float, overhead_bytes: float = OVERHEAD_BYTES) -> int:
-        """Tokens the KV cache holds when the engine may use `memory_fraction` of the GPU; 0 or less: the model does
-        not fit."""
-        gpus = self.tensor * self.pipeline
-        free = (self.gpu.memory_bytes * memory_fraction - overhead_bytes) * gpus - self.model.weight_bytes
-        # A rank holds at least one KV head, so more ranks than heads keep copies.
-        copies = max(1.0, self.tensor / self.model.kv_heads)
-        return int(free / (self.model.kv_bytes_per_token * copies))

@@ -9,6 +9,7 @@ lifecycle, beside the preset's own:
     readyBeforeLoad   with `loading`: health paths are answered as ever
     healthy, unready  the body of health paths; those that are 503 after SIGTERM
     refusal           {status, message, type} for requests after SIGTERM; without it they are served
+engine (openai): memoryFraction by default, memoryFractionOf (see estimate/memory.py), hostCacheMiB beside the GPU's
 http (openai): paths {live, ready}; `live` ones are 200 while loading; slow {path: least seconds}; uncounted; anyModel
 metrics: labels that are constant; buckets by name; gaugeSeconds: gauges are exported in this interval
 leftOut: families and labels of the real server that are not emulated

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpu_inference.errors import UserError
+from gpu_inference.estimate.memory import memory
+from gpu_inference.estimate.spec import served
 from gpu_inference.serving.batch import Service
 from gpu_inference.serving.engine import BLOCK, Engine, Limits
-from gpu_inference.serving.gpu import Gpu
-from gpu_inference.serving.model import shape_from_values
 from gpu_inference.serving.timing import StepTimes
-from gpu_inference.sharing import share
 from gpu_inference.twin import contract as contracts
 
 LONGEST_CONTEXT = 131_072  # tokens, when the values name none: what the models of the catalogue allow
@@ -82,28 +81,19 @@ class TokenEngine:
 def token_engine(spec: ServerSpec) -> TokenEngine:
     """The engine of a language model. UserError when the model does not fit its GPUs, as the runtime would fail to
     start."""
-    resolved, model = spec.resolved, spec.resolved["model"]
-    accelerator, parallelism = resolved["accelerator"], resolved.get("parallelism") or {}
-    fraction = float(accelerator.get("memoryFraction") or spec.contract["engine"]["memoryFraction"])
-    try:
-        gpu = Gpu.from_preset(str(accelerator.get("type", "")), resolved["acceleratorPreset"])
-        if accelerator.get("sharing") == "mig":
-            gpu = gpu.slice(float(share(accelerator, resolved["acceleratorPreset"])))
-        times = StepTimes(
-            gpu, shape_from_values(model), parallelism.get("tensor") or 1, parallelism.get("pipeline") or 1
-        )
-    except ValueError as error:
-        raise UserError(str(error), fix="set model.parametersBillion, or complete the accelerator preset") from error
-    tokens = times.kv_tokens(fraction)
-    context = int(model.get("contextLength") or 0) or min(LONGEST_CONTEXT, tokens // BLOCK * BLOCK)
-    if tokens < max(context, BLOCK):
+    shape, gpu, layout = served(spec.resolved)
+    wanted = int(spec.resolved["model"].get("contextLength") or 0)
+    found = memory(shape, gpu, layout, wanted or LONGEST_CONTEXT)
+    context = wanted or min(LONGEST_CONTEXT, found.longest_context_tokens // BLOCK * BLOCK)
+    if found.kv_capacity_tokens < max(context, BLOCK):
         raise UserError(
-            f"model {spec.served_name} does not fit {times.tensor * times.pipeline} x {gpu.name}: the cache would hold "
-            f"{max(tokens, 0)} tokens, a request may need {context}",
+            f"model {spec.served_name} does not fit {layout.gpus} x {gpu.name}: the cache would hold "
+            f"{found.kv_capacity_tokens} tokens, a request may need {context}",
             fix="use a larger GPU, more of them (parallelism.tensor), a smaller weightsDtype or contextLength",
         )
-    limits = Limits.defaults(gpu, tokens, int(model.get("maxConcurrentRequests") or 0))
-    return TokenEngine(Engine(times, limits), context, fraction)
+    times = StepTimes(gpu, shape, layout.tensor, layout.pipeline)
+    limits = Limits.defaults(gpu, found.kv_capacity_tokens, layout.max_sequences)
+    return TokenEngine(Engine(times, limits), context, layout.fraction)
 
 
 def batch_service(spec: ServerSpec) -> Service:

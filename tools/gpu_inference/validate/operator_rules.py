@@ -21,6 +21,13 @@ _NONE = (
     "service.externalTrafficPolicy",
     "service.loadBalancerSourceRanges",
     "service.sessionAffinity",
+    "warmup.enabled",
+    "progress.readiness",
+    "progress.liveness",
+    "canary.enabled",
+    "monitoring.rules.enabled",
+    "monitoring.serviceMonitor.enabled",
+    "monitoring.dashboard",
 )
 _WITHOUT: Mapping[str, tuple[str, ...]] = {
     "RayService": (

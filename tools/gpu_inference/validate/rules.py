@@ -11,6 +11,7 @@ from typing import Any
 
 from gpu_inference.resolve import resolve_values
 from gpu_inference.validate import (
+    health_rules,
     job_rules,
     operator_rules,
     runtime_rules,
@@ -31,6 +32,7 @@ _CHART_MOUNTS = {
     "/cache": "cache",
     "/models": "model",
     "/etc/gpu-inference": "files",
+    "/opt/gpu-inference": "gpu-inference-scripts",
 }
 _GPU_VARIABLES = ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
 _REPLACED_LISTS = {"args": "extraArgs", "env": "env", "ports": "runtimes.<name>.ports", "volumeMounts": "volumes"}
@@ -317,6 +319,7 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     workload_rules.rollout,
     workload_rules.claims,
     *job_rules.RULES,
+    *health_rules.RULES,
 )
 
 

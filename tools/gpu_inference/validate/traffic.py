@@ -21,7 +21,10 @@ _TYPES = {
 
 
 def _service(model: Model) -> Iterator[Mistake]:
-    service, ports = model.spec["service"], model.runtime["ports"]
+    service, metrics = model.spec["service"], model.runtime["metrics"]["port"]
+    inside = service["type"] == "ClusterIP" or metrics == "http"
+    # Metrics are published to the cluster only.
+    ports = [name for name in model.runtime["ports"] if inside or name != metrics]
     for key, types in _TYPES.items():
         if service.get(key) and service["type"] not in types:
             message = f"a {service['type']} Service takes none"
@@ -29,7 +32,7 @@ def _service(model: Model) -> Iterator[Mistake]:
             yield model.mistake("service-type", f"service.{key}", message, fix)
     for name in service["nodePorts"]:
         if name not in ports:
-            message = f"{model.spec['runtime']} has no port of this name"
+            message = f"{model.spec['runtime']} publishes no port of this name"
             yield model.mistake("node-port", f"service.nodePorts.{name}", message, f"use {', '.join(sorted(ports))}")
 
 
@@ -50,16 +53,22 @@ def _network_policy(model: Model) -> Iterator[Mistake]:
     policy = model.spec["networkPolicy"]
     if not policy["enabled"]:
         return
-    scraped = model.spec["autoscaling"]["enabled"] or model.spec["monitoring"]["podMonitor"]["enabled"]
+    monitors = (model.spec["monitoring"][kind]["enabled"] for kind in ("podMonitor", "serviceMonitor"))
+    scraped = model.spec["autoscaling"]["enabled"] or any(monitors)
     if scraped and not policy["monitoringFrom"]:
         message = "is empty, so that nothing can scrape the pods"
-        fix = "name Prometheus, or turn autoscaling and the PodMonitor off"
+        fix = "name Prometheus, or turn autoscaling and the monitors off"
         yield model.mistake("network-policy", "networkPolicy.monitoringFrom", message, fix)
     exposed = model.spec["ingress"]["enabled"] or model.spec["gateway"]["enabled"]
     if exposed and all(peer.keys() == {"podSelector"} for peer in policy["ingressFrom"]):
         message = "lets in this namespace only, where a proxy for the whole cluster seldom is"
         fix = "add the proxy's, {namespaceSelector: …}"
         yield _warning(model.mistake("proxy-shut-out", "networkPolicy.ingressFrom", message, fix))
+    kind = model.spec["service"]["type"]
+    if kind != "ClusterIP" and not any("ipBlock" in peer for peer in policy["ingressFrom"]):
+        message = f"lets in pods only, and what comes through a {kind} has a node's or a client's address"
+        fix = "add the addresses, {ipBlock: {cidr: …}}: the nodes', or with externalTrafficPolicy Local the clients'"
+        yield _warning(model.mistake("clients-shut-out", "networkPolicy.ingressFrom", message, fix))
 
 
 def _ingress(model: Model) -> Iterator[Mistake]:

@@ -32,6 +32,7 @@ LEAST: dict[str, dict[str, Any]] = {
         "targetPorts": [{"number": 8000}],
         "endpointPickerRef": {"name": "a", "port": {"number": 9002}},
     },
+    "ExternalSecret": {"secretStoreRef": {"name": "a", "kind": "SecretStore"}, "data": []},
     "RayService": {
         "serveConfigV2": "",
         "rayClusterConfig": {"headGroupSpec": {"template": {"spec": {"containers": []}}}},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -141,7 +142,7 @@ def test_install_becomes_available_and_uninstall_leaves_nothing(clusters: Cluste
     release = Helm(helm(4).binary, kubeconfig=cluster.kubeconfig)
     with (
         restricted_namespace(cluster, str(case)) as namespace,
-        bound_claims(cluster, namespace, (m["model"]["source"] for m in models.values())),
+        bound_claims(cluster, namespace, itertools.chain.from_iterable(map(_claims, models.values()))),
         disks(cluster, namespace, models),
         devices(cluster, DRIVEN) if claims(models) else contextlib.nullcontext(),
     ):
@@ -154,6 +155,13 @@ def test_install_becomes_available_and_uninstall_leaves_nothing(clusters: Cluste
         _assert_disks_stay(cluster, namespace, models, before)
         # Pods and their ReplicaSets go with their owners, a moment later.
         wait_for(lambda: inventory(cluster, namespace) == before, 30, f"only {sorted(before)} left")
+
+
+def _claims(spec: dict[str, Any]) -> Iterator[str]:
+    """Claims that a model's pods and Jobs expect to be there."""
+    yield spec["model"]["source"]
+    if spec["engine"]["enabled"]:
+        yield from (spec["engine"].get("source", ""), f"pvc://{spec['engine']['claim']['name']}")
 
 
 def _assert_served(cluster: Provider, namespace: str, name: str, spec: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ CUSTOM = {
     "HTTPRoute": "gateway.networking.k8s.io/v1",
     "GRPCRoute": "gateway.networking.k8s.io/v1",
     "InferencePool": "inference.networking.k8s.io/v1",
+    "ExternalSecret": "external-secrets.io/v1",
     "ScaledObject": "keda.sh/v1alpha1",
     "RayService": "ray.io/v1",
     "NIMService": "apps.nvidia.com/v1alpha1",

@@ -26,7 +26,7 @@ def test_every_model_is_served(case, models):
 
 
 def test_names(case):
-    for obj in case.objects:
+    for obj in case.own:
         assert DNS_LABEL.fullmatch(obj["metadata"]["name"]), name(obj)
         assert obj["metadata"]["name"].startswith(RELEASE), name(obj)
 
@@ -38,12 +38,11 @@ def test_no_object_twice(case):
 
 def test_namespace_is_the_releases(case):
     """`helm template | kubectl apply` must not depend on the current namespace."""
-    namespaced = [o for o in case.objects if o["kind"] != "PriorityClass"]
-    assert {name(o): o["metadata"].get("namespace") for o in namespaced} == {name(o): NAMESPACE for o in namespaced}
+    assert {name(o): o["metadata"].get("namespace") for o in case.own} == {name(o): NAMESPACE for o in case.own}
 
 
 def test_labels(case):
-    for obj in case.objects:
+    for obj in case.own:
         labels = obj["metadata"]["labels"]
         assert labels["app.kubernetes.io/name"] == "gpu-inference", name(obj)
         assert labels["app.kubernetes.io/instance"] == RELEASE, name(obj)

@@ -75,9 +75,10 @@ def test_gpu_requests_equal_limits(models):
                 assert resource not in c.get("resources", {}).get("limits", {}), "one container holds the GPUs"
 
 
-def test_test_pods_take_no_gpu(case):
+def test_only_servers_and_builds_take_gpus(case):
     for where, pod in pod_templates(case.objects):
-        if where.split("/")[0] not in (*SERVING, *OPERATED):
+        component = pod["metadata"].get("labels", {}).get("app.kubernetes.io/component")
+        if where.split("/")[0] not in (*SERVING, *OPERATED) and component != "engine":
             assert "gpu" not in json.dumps([c["resources"] for c in containers(pod)]), where
 
 
@@ -125,6 +126,21 @@ def test_image(models):
         assert not model.server["image"].endswith(":latest")
 
 
+def test_every_container_asks_for_all_that_it_takes(case):
+    """A namespace with a ResourceQuota takes no pod without; and no container may take what it did not ask for."""
+    for where, pod in pod_templates(case.objects):
+        for container in containers(pod):
+            for what in ("cpu", "memory", "ephemeral-storage"):
+                asked, most = (container["resources"][side][what] for side in ("requests", "limits"))
+                assert 0 < parse_quantity(asked) <= parse_quantity(most), f"{where} {container['name']} {what}"
+
+
+def test_other_pods_scratch_space_is_bounded(case):
+    for where, pod in pod_templates(case.objects):
+        disks = [v["emptyDir"] for v in pod["spec"].get("volumes", []) if "emptyDir" in v]
+        assert all("sizeLimit" in disk for disk in disks), where
+
+
 def _at_least(version: str, bound: str) -> bool:
     def numbers(text: str) -> list[int]:
         return [int(n) for n in text.split(".")]
@@ -144,6 +160,8 @@ def _argument(entry: dict, model) -> list[str]:
         value = place(model, entry["from"])
     elif entry["from"].startswith("ports."):
         value = path(model.runtime, entry["from"])
+    elif entry["from"] == "engine.sourcePath":
+        value = "/models/" + model.spec["engine"].get("source", model.spec["model"]["source"]).split("/", 3)[3]
     else:
         value = path(model.spec, entry["from"])
     if value in (None, "", False):
@@ -157,6 +175,8 @@ def _argument(entry: dict, model) -> list[str]:
 
 def place(model, asked: str) -> str | None:
     """What the server is told: the folder that is downloaded to or mounted, or the name on the hub; or a file."""
+    if asked == "model.reference" and model.spec["engine"]["enabled"] and model.runtime["engine"].get("replacesModel"):
+        return "/engine"
     source, file = model.spec["model"]["source"], model.spec["model"].get("file")
     scheme, rest = source.split("://")
     repository = rest if scheme == "hf" and model.spec["storage"]["download"]["by"] == "server" else None
@@ -173,6 +193,8 @@ def test_arguments_are_the_presets(models):
     for model in models:
         wanted = [word for entry in model.runtime["args"] for word in _argument(entry, model)]
         assert model.server.get("command", []) == model.runtime["command"]
+        if model.spec["engine"]["enabled"]:
+            wanted += [word for entry in model.runtime["engine"].get("args", []) for word in _argument(entry, model)]
         if model.kind == "LeaderWorkerSet":
             wanted += [word for entry in model.runtime["multiNode"]["args"] for word in _argument(entry, model)]
         assert model.server.get("args", []) == [*wanted, *model.spec["extraArgs"]], model.name

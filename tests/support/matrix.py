@@ -36,6 +36,12 @@ class Case:
         """What Helm 4 renders; that Helm 3 renders the same is a test of its own."""
         return render(layers=self.layers)
 
+    @property
+    def own(self) -> list[dict[str, Any]]:
+        """What the chart itself makes: not the values' `extraObjects`, which are as they were given."""
+        given = [o for layer in self.layers for o in (load_yaml(layer) or {}).get("extraObjects", {}).values()]
+        return [o for o in self.objects if o not in given]
+
 
 def scenario(name: str) -> Case:
     """A file of values/, with what it goes over."""

@@ -9,6 +9,7 @@ from gpu_inference.paths import CHART
 from .capacity_problems import CAPACITY_PROBLEMS
 from .expected import over
 from .health_problems import HEALTH_PROBLEMS
+from .job_problems import JOB_PROBLEMS
 from .matrix import minimal_model
 from .operator_problems import OPERATOR_PROBLEMS
 from .render import load_yaml
@@ -248,4 +249,4 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 PROBLEMS |= WORKLOAD_PROBLEMS | HEALTH_PROBLEMS | SCALING_PROBLEMS | OPERATOR_PROBLEMS
-PROBLEMS |= SHARING_PROBLEMS | STORAGE_PROBLEMS | CAPACITY_PROBLEMS
+PROBLEMS |= SHARING_PROBLEMS | STORAGE_PROBLEMS | CAPACITY_PROBLEMS | JOB_PROBLEMS

@@ -38,7 +38,7 @@ def test_python_is_helm(path):
     for major in MAJORS:
         objects = render(layers=layers_of(path), set_values=["debug.resolvedSpecs=true"], major=major)
         (found,) = [
-            item for item in objects if item["metadata"]["labels"].get("app.kubernetes.io/component") == "debug"
+            item for item in objects if item["metadata"].get("labels", {}).get("app.kubernetes.io/component") == "debug"
         ]
         theirs = {name: json.loads(text) for name, text in (found.get("data") or {}).items()}
         assert ours == theirs, major

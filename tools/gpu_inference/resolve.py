@@ -98,6 +98,8 @@ def _spec(name: str, values: Mapping[str, Any], runtime: Spec, accelerator: Spec
     if capacity == "spot" and spec["spot"]["fallback"]:
         _prefer(spec, cloud.get("spot", {}).get("nodeSelector", {}))
     _derive(spec, name, runtime)
+    if spec["engine"]["enabled"] and "engine" in runtime:
+        runtime = _with_engine(spec, runtime)
     return spec | {"runtimePreset": runtime, "acceleratorPreset": accelerator}
 
 
@@ -143,6 +145,22 @@ def _derive(spec: Spec, name: str, runtime: Spec) -> None:
 def scheme(source: str) -> str:
     """What comes before :// in a model.source."""
     return source.partition("://")[0]
+
+
+def _with_engine(spec: Spec, runtime: Spec) -> Spec:
+    """Adds what follows from the engine that is built first; returns the runtime as it serves one."""
+    engine, preset, split = spec["engine"], runtime["engine"], spec["parallelism"]
+    precision = preset["precisions"].get(engine["precision"], {})
+    engine |= {key: value for key, value in precision.items() if key != "needs"}
+    engine.setdefault("source", spec["model"]["source"])
+    scheme, _, rest = engine["source"].partition("://")
+    engine["sourcePath"] = f"/models/{rest.partition('/')[2]}".removesuffix("/") if scheme == "pvc" else ""
+    engine["ranks"] = split["tensor"] * split["pipeline"]
+    engine["sequenceLength"] = engine["maxInputLength"] + engine["maxOutputLength"]
+    if preset.get("replacesModel"):
+        spec["model"]["reference"] = "/engine"
+    files = {key: preset[key] for key in ("files",) if key in preset}
+    return {**runtime, "args": [*runtime["args"], *preset.get("args", [])], **files}
 
 
 def fetcher(spec: Mapping[str, Any], runtime: Mapping[str, Any]) -> str:

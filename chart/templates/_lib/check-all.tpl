@@ -32,6 +32,7 @@ gpu-inference.check.models asks every model everything. Takes .resolved. `templa
   {{- template "gpu-inference.check.scaling" . }}
 {{- end }}
 {{- range .networked }}{{ template "gpu-inference.check.traffic" . }}{{ end }}
+{{- range .engines }}{{ template "gpu-inference.check.engine" . }}{{ end }}
 {{- range .watched }}{{ template "gpu-inference.check.health" . }}{{ end }}
 {{- range .bursts }}{{ template "gpu-inference.check.mixed" . }}{{ end }}
 {{- range .balloons }}{{ template "gpu-inference.check.balloon" . }}{{ end }}

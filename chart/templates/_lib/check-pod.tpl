@@ -68,6 +68,7 @@ models.{{ .name }}.resources.cpu.limits: {{ toJson $cpu.limits }} is less than w
 {{- define "gpu-inference.check.volumes" -}}
 {{- $paths := dict "/dev/shm" "shm" "/cache" "cache" "/models" "model" "/etc/gpu-inference" "files" "/opt/gpu-inference" "gpu-inference-scripts"
     "/downloader" "downloader" }}
+{{- if .engine }}{{- $_ := set $paths "/engine" "engine" }}{{ end }}
 {{- range $name, $dir := .spec.writable }}
   {{- $whole := and $dir.path $dir.sizeLimit }}
   {{- template "gpu-inference.check.mount" (dict "model" $.name "map" "writable" "name" $name "at" $dir.path "whole" $whole "needed" "path and sizeLimit" "paths" $paths) }}

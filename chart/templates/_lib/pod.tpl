@@ -58,12 +58,17 @@ the place it has in a Deployment: indenting it there again would take a third of
               {{- $selector }}
         {{- end }}
       {{- end }}
-      {{- if .folder }}
+      {{- if or .folder .engine }}
       initContainers:
+        {{- if .engine }}
+        - {{ template "gpu-inference.engine.wait" . }}
+        {{- end }}
+        {{- if .folder }}
         {{- if eq .fetch "job" }}
         {{- template "gpu-inference.download.wait" . }}
         {{- else }}
         {{- template "gpu-inference.download.container" . }}
+        {{- end }}
         {{- end }}
       {{- end }}
       {{- with .claim }}

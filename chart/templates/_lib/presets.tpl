@@ -37,7 +37,9 @@ gpu-inference.presets.missing lists what templates read of a preset and a user's
     "runtimes" (list "modelSources" "command" "args" "ports.http" "metrics.port" "metrics.path" "lifecycle.teardownSeconds"
       "probes.startup.path" "probes.startup.port" "probes.readiness.path" "probes.readiness.port"
       "probes.liveness.path" "probes.liveness.port") }}
-{{- range index $needed .kind }}
+{{- $keys := index $needed .kind }}
+{{- if hasKey .preset "engine" }}{{ $keys = append $keys "engine.precisions" | concat (list "engine.steps") }}{{ end }}
+{{- range $keys }}
   {{- $value := $.preset }}
   {{- range splitList "." . }}
     {{- if kindIs "map" $value }}{{ $value = get $value . }}{{ else }}{{ $value = "" }}{{ end }}
@@ -70,6 +72,10 @@ is told to shard the model (.parallel) and to do so by layers (.pipelined), how 
   {{- if eq (toString .from) "accelerator.memoryFraction" }}{{- $_ := set $preset "fractional" true }}{{ end }}
 {{- end }}
 {{- /* What only a group of pods is told does not tell a single one. */}}
+{{- with .engine }}
+  {{- with .args }}{{ $entries = concat $entries . }}{{ end }}
+  {{- range .steps }}{{ $entries = concat $entries .args }}{{ end }}
+{{- end }}
 {{- with .multiNode }}
   {{- if hasKey . "since" }}{{- $_ := set $preset "dated" true }}{{ end }}
   {{- $entries = concat $entries .args .workerArgs }}

@@ -4,6 +4,8 @@ chart share:
   .resolved.models    list of what the templates render from: {name, fullname, metadata, selector, nodes, sizes, spec, kind, runtime,
                       accelerator, cloud, root}
   .resolved.networked   those of them that have more to do with the network than a Service
+  .resolved.engines     those whose engine is built first
+  .resolved.prePulled   those whose image is to be on the nodes before them
   .resolved.watched   those of them whose health is looked at by more than the runtime's own probes
   .resolved.jobs        those whose model a Job downloads
   .resolved.downloads   whether the chart downloads any model
@@ -22,7 +24,7 @@ models.<name>; then entries that are `false` are removed, and what follows from 
 {{- if not (hasKey . "resolved") }}
   {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict }}
   {{- $resolved := dict "downloads" false "unknown" "" }}
-  {{- range list "models" "networked" "watched" "bursts" "balloons" "scaled" "operated" "jobs" "shared" "claimed" }}{{- $_ := set $resolved . list }}{{ end }}
+  {{- range list "models" "networked" "watched" "bursts" "balloons" "engines" "prePulled" "scaled" "operated" "jobs" "shared" "claimed" }}{{- $_ := set $resolved . list }}{{ end }}
   {{- $_ := set . "resolved" $resolved }}
   {{- $wanted := dict "root" . "store" $store "kind" "clouds" "name" .Values.cloud "what" "cloud" "path" "cloud" }}
   {{- $_ := set $resolved "unknown" (include "gpu-inference.resolve.preset" $wanted) }}
@@ -42,6 +44,8 @@ models.<name>; then entries that are `false` are removed, and what follows from 
         {{- $_ := set $resolved "bursts" (append $resolved.bursts $m.burst) }}
       {{- end }}
       {{- if $m.spec.balloon.replicas }}{{ $_ := set $resolved "balloons" (append $resolved.balloons $m) }}{{ end }}
+      {{- if $m.spec.engine.enabled }}{{ $_ := set $resolved "engines" (append $resolved.engines $m) }}{{ end }}
+      {{- if $m.spec.prePull }}{{ $_ := set $resolved "prePulled" (append $resolved.prePulled $m) }}{{ end }}
       {{- if hasKey $m.kind "operated" }}
         {{- $_ := set $resolved "operated" (append $resolved.operated $m) }}
         {{- if $m.spec.autoscaling.enabled }}{{ template "gpu-inference.scaling.signals" $m }}{{ end }}

@@ -69,6 +69,7 @@ gpu-inference.resolve.model sets .spec and the texts that every object of the mo
 {{- template "gpu-inference.spec.derive" . }}
 {{- template "gpu-inference.workload.kind" . }}
 {{- template "gpu-inference.resources.sizes" . }}
+{{- if $spec.engine.enabled }}{{ if hasKey .runtime "engine" }}{{ template "gpu-inference.engine.derive" . }}{{ end }}{{ end }}
 {{- if .runtime.files }}{{- $_ := set . "files" (include "gpu-inference.files.data" .) }}{{ end }}
 {{- $_ := set . "fullname" (printf "%s-%s" (include "gpu-inference.labels.fullname" .root) .name) }}
 {{- $_ := set . "selector" (include "gpu-inference.labels.selector" .) }}

@@ -33,6 +33,10 @@ gpu-inference.volumes.pod: the volumes of a pod. Everything the chart adds is an
         - name: model
           {{ template "gpu-inference.source.volume" . }}
 {{- end }}
+{{- if .engine }}
+        - name: engine
+          persistentVolumeClaim: {claimName: {{ include "gpu-inference.engine.claim" . }}, readOnly: true}
+{{- end }}
 {{- range $name, $volume := $s.volumes }}
         - name: {{ $name }}
   {{- toYaml $volume.source | nindent 10 }}
@@ -76,6 +80,9 @@ gpu-inference.volumes.container: the same volumes, mounted.
 {{- end }}
 {{- if hasPrefix "/models" $s.model.path }}
             - {name: model, mountPath: /models, readOnly: true}
+{{- end }}
+{{- if .engine }}
+            - {name: engine, mountPath: /engine, subPath: {{ toJson .engine.directory }}, readOnly: true}
 {{- end }}
 {{- range $name, $claim := $s.claims }}
             - {name: {{ $name }}, mountPath: {{ $claim.mountPath }}{{ if and $.folder (eq $name "cache") }}, readOnly: true{{ end }}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from functools import cache
 from typing import Any
 
@@ -91,19 +91,28 @@ def defaults(schema: dict[str, Any]) -> Any:
 
 def render() -> str:
     """The text of chart/values.schema.json: a line for each definition, to be read in differences, not in itself.
-    Examples are left to the schema for editors."""
-    bundled = _without_examples(bundle())
-    definitions = ",\n".join(f"{_compact(name)}:{_compact(value)}" for name, value in bundled.pop("$defs").items())
-    return _compact(bundled)[:-1] + ',\n"$defs":{\n' + definitions + "\n}}\n"
+    Examples and defaults, which Helm has no use for, and the prose of presets are left to the schema for editors.
+    """
+    bundled = bundle()
+    definitions = bundled.pop("$defs")
+    of_models = bundle("model")["$defs"].keys()
+    lines = (
+        f"{_compact(name)}:{_compact(_without(_LEFT if name in of_models else {*_LEFT, 'description'}, definition))}"
+        for name, definition in definitions.items()
+    )
+    return _compact(_without(_LEFT, bundled))[:-1] + ',\n"$defs":{\n' + ",\n".join(lines) + "\n}}\n"
 
 
-def _without_examples(schema: Any, named: bool = False) -> Any:
+_LEFT = {"examples", "default"}
+
+
+def _without(keywords: Set[str], schema: Any, named: bool = False) -> Any:
     """`named` is true below `properties`, whose keys are names and no keywords."""
     if isinstance(schema, dict):
-        kept = ((key, value) for key, value in schema.items() if named or key != "examples")
-        return {key: _without_examples(value, key in ("properties", "$defs") and not named) for key, value in kept}
+        kept = ((key, value) for key, value in schema.items() if named or key not in keywords)
+        return {key: _without(keywords, value, key == "properties" and not named) for key, value in kept}
     if isinstance(schema, list):
-        return [_without_examples(item) for item in schema]
+        return [_without(keywords, item) for item in schema]
     return schema
 
 

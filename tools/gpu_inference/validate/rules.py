@@ -13,6 +13,7 @@ from gpu_inference.resolve import resolve_values
 from gpu_inference.validate import (
     capacity_rules,
     health_rules,
+    job_rules,
     operator_rules,
     runtime_rules,
     scaling_rules,
@@ -83,6 +84,7 @@ def broken_rules(values: Mapping[str, Any]) -> Iterator[Mistake]:
             yield from rule(model)
     yield from traffic.routes(models)
     yield from storage_rules.names(models)
+    yield from job_rules.release(values, models)
 
 
 def _presets(values: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -246,7 +248,7 @@ def _resources(model: Model) -> Iterator[Mistake]:
 
 def _volumes(model: Model) -> Iterator[Mistake]:
     """Neither name nor path of a volume may be taken; what is written in several layers must be whole in the end."""
-    taken = dict(_CHART_MOUNTS)
+    taken = _CHART_MOUNTS | ({"/engine": "engine"} if model.spec["engine"]["enabled"] else {})
     for kind, name, missing, at in _mounts(model.spec):
         for key in missing:
             yield model.mistake("incomplete-volume", f"{kind}.{name}", f"`{key}` is missing", f"add `{key}`")
@@ -308,6 +310,7 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     workload_rules.neighbours,
     workload_rules.rollout,
     workload_rules.claims,
+    *job_rules.RULES,
     *health_rules.RULES,
     *capacity_rules.RULES,
 )

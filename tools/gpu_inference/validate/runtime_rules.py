@@ -19,6 +19,7 @@ _DERIVED = {
     "accelerator": {"resource"},
     "startup": {"budgetSeconds"},
     "drain": {"sleepSeconds", "graceSeconds"},
+    "engine": {"sourcePath", "ranks", "sequenceLength"},
 }
 _PLACEHOLDER = re.compile(r"\{([a-zA-Z]+[.][a-zA-Z]+)\}")
 

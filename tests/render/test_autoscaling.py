@@ -58,7 +58,8 @@ def test_the_metric_can_be_found(models):
 
 def test_scrape_annotations_name_the_metrics_port(models):
     for model in models:
-        if not model.spec["monitoring"]["annotations"]:
+        monitoring = model.spec["monitoring"]
+        if not monitoring["annotations"] or monitoring["podMonitor"]["enabled"]:
             continue
         annotations, metrics = model.pod["metadata"]["annotations"], model.runtime["metrics"]
         assert annotations["prometheus.io/scrape"] == "true"

@@ -1,4 +1,4 @@
-"""Every pair of the big switches, in one release a cloud: the same on both Helm majors, valid on every Kubernetes, sound."""
+"""Every pair of the big switches, in one release a cloud: equal on both Helms, valid on every Kubernetes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What holds for the objects of any release, whatever its values.
 
-An invariant takes the objects alone and yields `Kind/name: what is wrong` for every breach. It needs no values, no presets and
-no cluster, so that one list of them judges every values file, every preset and every combination of switches.
+An invariant takes the objects alone and yields `Kind/name: what is wrong` for every breach. It needs neither values
+nor presets nor a cluster, so that one list judges every values file, every preset and every combination of switches.
 """
 
 from __future__ import annotations
@@ -327,7 +327,7 @@ def tolerations_name_a_key(objects: list[Object]) -> Iterator[str]:
 
 @invariant
 def only_tests_are_hooks(objects: list[Object]) -> Iterator[str]:
-    """A hook is no part of the release: it is neither upgraded nor rolled back nor uninstalled. Argo CD leaves tests out."""
+    """A hook is no part of the release: it is neither upgraded nor rolled back nor uninstalled."""
     for obj in objects:
         if is_hook(obj) and obj["metadata"]["annotations"]["helm.sh/hook"] != "test":
             yield name(obj)

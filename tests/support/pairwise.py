@@ -1,7 +1,7 @@
 """Rows that between them hold every pair of values of every two factors: n factors of a few values in a few dozen rows.
 
-The usual greedy construction (one row at a time, from a pair that is still missing, each further value the one that brings
-most missing pairs), without chance: equal input gives equal rows.
+The usual greedy construction (one row at a time, from a pair that is still missing, each further value the one that
+brings most missing pairs), without chance: equal input gives equal rows.
 """
 
 from __future__ import annotations

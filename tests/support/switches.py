@@ -1,7 +1,7 @@
 """The big switches of a model, as data: what the combinations are made of.
 
-A switch is a line: value -> what a model says for it. A combination the chart refuses is a line of RULES; that it does refuse
-it is tested. `runtime`, `accelerator` and `cloud` are the chart's presets.
+A switch is a line: value -> what a model says for it. A combination the chart refuses is a line of RULES; that it does
+refuse it is tested. `runtime`, `accelerator` and `cloud` are the chart's presets.
 """
 
 from __future__ import annotations

@@ -5,27 +5,19 @@ unset, empty or false is left out; true renders the flag alone; with a joiner, f
 */}}
 {{- define "gpu-inference.args.list" }}
 {{- $spec := .spec }}
-{{- $version := .spec.runtimeVersion }}
-{{- range .runtime.args }}
-  {{- $value := .value }}
-  {{- if .section }}{{ $value = get (index $spec .section) .field }}{{ end }}
-  {{- if kindIs "bool" $value }}
-    {{- if $value }}
+{{- $version := toString .spec.runtimeVersion }}
+{{- if not (hasKey .runtime.told $version) }}{{- template "gpu-inference.args.prepare" (dict "runtime" .runtime "version" $version) }}{{ end }}
+{{- range index .runtime.told $version }}
+  {{- if .text }}{{ .text }}
+  {{- else }}
+    {{- $value := get (index $spec .section) .field }}
+    {{- if or $value (eq (toString $value) "0") }}
+      {{- if kindIs "bool" $value }}
             - {{ .flag }}
-    {{- end }}
-  {{- else if ne (toString $value) "" }}
-    {{- if and .bounded (not (hasKey . $version)) }}
-      {{- $_ := set . $version (include "gpu-inference.args.applies" (dict "arg" . "version" $version)) }}
-    {{- end }}
-    {{- if or (not .bounded) (get . $version) }}
-      {{- $text := include "gpu-inference.args.text" $value }}
-      {{- if .joiner }}
-            - {{ print .flag .joiner $text | toJson }}
-      {{- else }}
-        {{- if .flag }}
-            - {{ .flag }}
-        {{- end }}
-            - {{ toJson $text }}
+      {{- else if .joiner }}
+            - {{ print .flag .joiner (include "gpu-inference.args.text" $value) | toJson }}
+      {{- else if kindIs "string" $value }}{{ .head }}{{ toJson $value }}
+      {{- else }}{{ .head }}{{ toJson $value | quote }}
       {{- end }}
     {{- end }}
   {{- end }}
@@ -36,6 +28,29 @@ unset, empty or false is left out; true renders the flag alone; with a joiner, f
 {{- end }}
 
 {{/*
+gpu-inference.args.prepare puts into .runtime.told what all models are told by one version of a server, once: its arguments
+without those of other versions, as text where it is the same for every model. Takes {runtime, version}.
+*/}}
+{{- define "gpu-inference.args.prepare" -}}
+{{- $told := list }}
+{{- range .runtime.args }}
+  {{- $head := "\n            - " }}
+  {{- if and .flag (not .joiner) }}{{ $head = print $head .flag $head }}{{ end }}
+  {{- if not (include "gpu-inference.args.applies" (dict "arg" . "version" $.version)) }}
+  {{- else if .section }}
+    {{- $told = append $told (merge (dict "head" $head) .) }}
+  {{- else if kindIs "bool" .value }}
+    {{- if .value }}{{ $told = append $told (dict "text" (print "\n            - " .flag)) }}{{ end }}
+  {{- else }}
+    {{- $value := include "gpu-inference.args.text" .value }}
+    {{- if .joiner }}{{ $value = print .flag .joiner $value }}{{ end }}
+    {{- $told = append $told (dict "text" (print $head (toJson $value))) }}
+  {{- end }}
+{{- end }}
+{{- $_ := set .runtime.told .version $told }}
+{{- end }}
+
+{{/*
 gpu-inference.args.text is the one place that turns a value into text: integers stay integers, whatever they were read from.
 */}}
 {{- define "gpu-inference.args.text" -}}
@@ -43,8 +58,7 @@ gpu-inference.args.text is the one place that turns a value into text: integers 
 {{- end }}
 
 {{/*
-gpu-inference.args.applies is empty when the argument is not one of this version of the server. Takes {arg, version}; asked
-once a version, the argument remembers the answer.
+gpu-inference.args.applies is empty when the argument is not one of this version of the server. Takes {arg, version}.
 */}}
 {{- define "gpu-inference.args.applies" -}}
 {{- $ok := true }}
@@ -59,5 +73,5 @@ gpu-inference.args.at is the text at a path of the spec. Takes {spec, path}.
 {{- define "gpu-inference.args.at" -}}
 {{- $value := .spec }}
 {{- range splitList "." .path }}{{ $value = index $value . }}{{ end }}
-{{- include "gpu-inference.args.text" $value }}
+{{- template "gpu-inference.args.text" $value }}
 {{- end }}

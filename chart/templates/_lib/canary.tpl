@@ -16,8 +16,8 @@ gpu-inference.canary.request is what files/canary.py reads: the runtime's canary
 gpu-inference.canary.labels: not the server's component, or the Service would send requests to the test.
 */}}
 {{- define "gpu-inference.canary.labels" -}}
-{{ include "gpu-inference.canary.selector" . }}
-{{ include "gpu-inference.labels.release" . }}
+{{ template "gpu-inference.canary.selector" . }}
+{{ template "gpu-inference.labels.release" . }}
 {{- end }}
 
 {{- define "gpu-inference.canary.selector" -}}

@@ -69,17 +69,17 @@ models.{{ .name }}.resources.cpu.limits: {{ toJson $cpu.limits }} is less than w
 {{- $paths := dict "/dev/shm" "shm" "/cache" "cache" "/models" "model" "/etc/gpu-inference" "files" }}
 {{- range $name, $dir := .spec.writable }}
   {{- $whole := and $dir.path $dir.sizeLimit }}
-  {{- include "gpu-inference.check.mount" (dict "model" $.name "map" "writable" "name" $name "at" $dir.path "whole" $whole "needed" "path and sizeLimit" "paths" $paths) }}
+  {{- template "gpu-inference.check.mount" (dict "model" $.name "map" "writable" "name" $name "at" $dir.path "whole" $whole "needed" "path and sizeLimit" "paths" $paths) }}
 {{- end }}
 {{- range $name, $claim := .spec.claims }}
   {{- /* It may stand in for the chart's own cache. */}}
   {{- if not (and (eq $name "cache") (eq $claim.mountPath "/cache")) }}
-    {{- include "gpu-inference.check.mount" (dict "model" $.name "map" "claims" "name" $name "at" $claim.mountPath "whole" true "needed" "" "paths" $paths) }}
+    {{- template "gpu-inference.check.mount" (dict "model" $.name "map" "claims" "name" $name "at" $claim.mountPath "whole" true "needed" "" "paths" $paths) }}
   {{- end }}
 {{- end }}
 {{- range $name, $volume := .spec.volumes }}
   {{- $at := dig "mount" "mountPath" "" $volume }}
-  {{- include "gpu-inference.check.mount" (dict "model" $.name "map" "volumes" "name" $name "at" $at "whole" (and $at $volume.source) "needed" "mount.mountPath and source" "paths" $paths) }}
+  {{- template "gpu-inference.check.mount" (dict "model" $.name "map" "volumes" "name" $name "at" $at "whole" (and $at $volume.source) "needed" "mount.mountPath and source" "paths" $paths) }}
 {{- end }}
 {{- end }}
 

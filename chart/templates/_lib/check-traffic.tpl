@@ -24,9 +24,9 @@ models.{{ .name }}.networkPolicy.monitoringFrom: is empty, so that nothing can s
 gpu-inference.check.traffic: of models with more to do with the network than a Service.
 */}}
 {{- define "gpu-inference.check.traffic" -}}
-{{- if .spec.networkPolicy.enabled }}{{ include "gpu-inference.check.policy" . }}{{ end }}
-{{- if .spec.ingress.enabled }}{{ include "gpu-inference.check.ingress" . }}{{ end }}
-{{- if .spec.gateway.enabled }}{{ include "gpu-inference.check.gateway" . }}{{ end }}
+{{- if .spec.networkPolicy.enabled }}{{ template "gpu-inference.check.policy" . }}{{ end }}
+{{- if .spec.ingress.enabled }}{{ template "gpu-inference.check.ingress" . }}{{ end }}
+{{- if .spec.gateway.enabled }}{{ template "gpu-inference.check.gateway" . }}{{ end }}
 {{- end }}
 
 {{- define "gpu-inference.check.ingress" -}}
@@ -35,16 +35,16 @@ gpu-inference.check.traffic: of models with more to do with the network than a S
 {{- if not (get $ingress "host") }}
 {{ $path }}.host: is not set. Fix: set it to the name that clients use.
 {{- else }}
-  {{- include "gpu-inference.check.route" (dict "model" .name "store" .store "at" (print $path ".host") "host" $ingress.host "path" $ingress.path "via" $ingress.className) }}
+  {{- template "gpu-inference.check.route" (dict "model" .name "store" .store "at" (print $path ".host") "host" $ingress.host "path" $ingress.path "via" $ingress.className) }}
 {{- end }}
 {{- with get $ingress "grpcHost" }}
-  {{- include "gpu-inference.check.grpc" (dict "m" $ "at" (print $path ".grpcHost")) }}
-  {{- include "gpu-inference.check.route" (dict "model" $.name "store" $.store "at" (print $path ".grpcHost") "host" . "path" "/" "via" $ingress.className) }}
+  {{- template "gpu-inference.check.grpc" (dict "m" $ "at" (print $path ".grpcHost")) }}
+  {{- template "gpu-inference.check.route" (dict "model" $.name "store" $.store "at" (print $path ".grpcHost") "host" . "path" "/" "via" $ingress.className) }}
   {{- if not (get $ingress "tlsSecret") }}
 {{ $path }}.tlsSecret: is not set, and gRPC needs HTTP/2, which nginx speaks over TLS only. Fix: name the Secret with the certificate.
   {{- end }}
 {{- end }}
-{{- include "gpu-inference.check.timeout" (dict "spec" .spec "via" $ingress "at" $path) }}
+{{- template "gpu-inference.check.timeout" (dict "spec" .spec "via" $ingress "at" $path) }}
 {{- end }}
 
 {{- define "gpu-inference.check.gateway" -}}
@@ -54,15 +54,15 @@ gpu-inference.check.traffic: of models with more to do with the network than a S
 {{ $path }}.parentRefs: is empty. Fix: name the Gateway that is to pass requests on, {name: …}.
 {{- end }}
 {{- range $gateway.hostnames | default (list "*") }}
-  {{- include "gpu-inference.check.route" (dict "model" $.name "store" $.store "at" (print $path ".hostnames") "host" . "path" $gateway.path "via" (toJson $gateway.parentRefs)) }}
+  {{- template "gpu-inference.check.route" (dict "model" $.name "store" $.store "at" (print $path ".hostnames") "host" . "path" $gateway.path "via" (toJson $gateway.parentRefs)) }}
 {{- end }}
 {{- if $gateway.grpcHostnames }}
-  {{- include "gpu-inference.check.grpc" (dict "m" . "at" (print $path ".grpcHostnames")) }}
+  {{- template "gpu-inference.check.grpc" (dict "m" . "at" (print $path ".grpcHostnames")) }}
   {{- range $gateway.grpcHostnames }}
-    {{- include "gpu-inference.check.route" (dict "model" $.name "store" $.store "at" (print $path ".grpcHostnames") "host" . "path" $gateway.path "via" (toJson $gateway.parentRefs)) }}
+    {{- template "gpu-inference.check.route" (dict "model" $.name "store" $.store "at" (print $path ".grpcHostnames") "host" . "path" $gateway.path "via" (toJson $gateway.parentRefs)) }}
   {{- end }}
 {{- end }}
-{{- include "gpu-inference.check.timeout" (dict "spec" .spec "via" $gateway "at" $path) }}
+{{- template "gpu-inference.check.timeout" (dict "spec" .spec "via" $gateway "at" $path) }}
 {{- end }}
 
 {{/*

@@ -26,7 +26,7 @@ gpu-inference.env.list renders the environment: what the chart knows, then the s
   {{- if kindIs "map" $value }}
               valueFrom: {{ toJson $value }}
   {{- else }}
-              value: {{ include "gpu-inference.args.text" $value | toJson }}
+              value: {{ if kindIs "string" $value }}{{ toJson $value }}{{ else }}{{ toJson $value | quote }}{{ end }}
   {{- end }}
 {{- end }}
 {{- end }}

@@ -27,7 +27,7 @@ the place it has in a Deployment: indenting it there again would take a third of
 {{- end }}
 
 {{- define "gpu-inference.pod.text" }}
-      serviceAccountName: {{ include "gpu-inference.pod.serviceAccount" . }}
+      serviceAccountName: {{ template "gpu-inference.pod.serviceAccount" . }}
       automountServiceAccountToken: false
       {{- /* A Service called like the runtime would inject variables such as VLLM_PORT=tcp://…. */}}
       enableServiceLinks: false

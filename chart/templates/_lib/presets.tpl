@@ -21,7 +21,7 @@ Takes {root, store, kind: runtimes | accelerators | clouds, name}.
     {{- end }}
     {{- $_ := set $preset "own" (hasKey $own .name) }}
     {{- $_ := set $known .name $preset }}
-    {{- include "gpu-inference.presets.paths" $preset }}
+    {{- template "gpu-inference.presets.paths" $preset }}
   {{- end }}
 {{- end }}
 {{- end }}
@@ -54,6 +54,7 @@ is told to shard the model (.parallel) and to do so by layers (.pipelined), and 
 {{- $preset := . }}
 {{- range list "parallel" "pipelined" "dated" }}{{- $_ := set $preset . false }}{{ end }}
 {{- $entries := list }}
+{{- $_ := set $preset "told" dict }}
 {{- with .metrics }}{{- if hasKey . "since" }}{{- $_ := set $preset "dated" true }}{{ end }}{{ end }}
 {{- range .args }}{{ $entries = append $entries . }}{{ end }}
 {{- range .env }}{{ $entries = append $entries . }}{{ end }}

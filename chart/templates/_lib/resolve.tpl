@@ -20,9 +20,9 @@ models.<name>; then entries that are `false` are removed, and what follows from 
   {{- $networked := list }}
   {{- range $name, $values := .Values.models }}
     {{- $m := dict "root" $root "store" $store "name" $name "values" $values }}
-    {{- include "gpu-inference.resolve.presets" $m }}
+    {{- template "gpu-inference.resolve.presets" $m }}
     {{- if hasKey $m "accelerator" }}
-      {{- include "gpu-inference.resolve.model" $m }}
+      {{- template "gpu-inference.resolve.model" $m }}
       {{- $models = append $models $m }}
       {{- if or $m.spec.networkPolicy.enabled $m.spec.ingress.enabled $m.spec.gateway.enabled }}{{ $networked = append $networked $m }}{{ end }}
     {{- end }}
@@ -70,7 +70,7 @@ gpu-inference.resolve.preset puts a preset into the store, or prints a line abou
 Takes {root, store, kind, name, what, path}.
 */}}
 {{- define "gpu-inference.resolve.preset" -}}
-{{- include "gpu-inference.presets.get" . }}
+{{- template "gpu-inference.presets.get" . }}
 {{- if not (hasKey (index .store .kind) .name) }}
   {{- $known := include "gpu-inference.presets.known" . }}
   {{- if .name }}

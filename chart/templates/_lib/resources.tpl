@@ -33,8 +33,8 @@ gpu-inference.resources.container: neither GPUs nor disk can be overcommitted.
 {{- $disk := include "gpu-inference.quantity.memory" .sizes.disk }}
 {{- range list "requests" "limits" }}
             {{ . }}:
-              cpu: {{ include "gpu-inference.quantity.cpu" (dict "cores" (index $m.spec.resources.cpu .) "count" $count) }}
-              memory: {{ include "gpu-inference.quantity.memory" (index $m.sizes .) }}
+              cpu: {{ template "gpu-inference.quantity.cpu" (dict "cores" (index $m.spec.resources.cpu .) "count" $count) }}
+              memory: {{ template "gpu-inference.quantity.memory" (index $m.sizes .) }}
               ephemeral-storage: {{ $disk }}
               {{ $m.accelerator.resource }}: {{ $count }}
 {{- end }}

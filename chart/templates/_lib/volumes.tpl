@@ -11,7 +11,7 @@ gpu-inference.volumes.pod: the volumes of a pod. Everything the chart adds is an
 {{- end }}
 {{- if and (hasPrefix "hf://" $s.model.source) (not (hasKey $s.claims "cache")) }}
         - name: cache
-          emptyDir: {sizeLimit: {{ include "gpu-inference.quantity.memory" .sizes.cache }}}
+          emptyDir: {sizeLimit: {{ template "gpu-inference.quantity.memory" .sizes.cache }}}
 {{- end }}
 {{- if .files }}
         - name: files

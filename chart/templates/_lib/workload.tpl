@@ -32,13 +32,14 @@ multiNode. A worker answers no requests, and so has no ports, no probes, and a c
 */}}
 {{- define "gpu-inference.workload.member" -}}
 {{- $m := omit .model "runtime" }}
-{{- $runtime := omit .model.runtime "args" }}
+{{- $runtime := omit .model.runtime "args" "told" }}
 {{- $args := concat .model.runtime.args $runtime.multiNode.args }}
 {{- if .worker }}
   {{- $args = concat $args $runtime.multiNode.workerArgs }}
   {{- $_ := set $m "selector" (.model.selector | replace "component: server" "component: worker") }}
 {{- end }}
 {{- $_ := set $runtime "args" $args }}
+{{- $_ := set $runtime "told" dict }}
 {{- $_ := set $m "runtime" $runtime }}
 {{- $_ := set $m "worker" .worker }}
 {{- include "gpu-inference.pod.template" $m | replace "\n" "\n    " }}

@@ -1,0 +1,33 @@
+{{/*
+gpu-inference.check.models asks every model everything. Takes .resolved. `template` costs a quarter of `include`, and there are many.
+*/}}
+{{- define "gpu-inference.check.models" -}}
+{{- range .models }}
+  {{- template "gpu-inference.check.name" . }}
+  {{- template "gpu-inference.check.source" . }}
+  {{- template "gpu-inference.check.image" . }}
+  {{- template "gpu-inference.check.preset" . }}
+  {{- template "gpu-inference.check.startup" . }}
+  {{- template "gpu-inference.check.accelerator" . }}
+  {{- template "gpu-inference.check.nodes" . }}
+  {{- template "gpu-inference.check.scaling" . }}
+  {{- template "gpu-inference.check.network" . }}
+  {{- template "gpu-inference.check.arguments" . }}
+  {{- template "gpu-inference.check.labels" . }}
+  {{- template "gpu-inference.check.env" . }}
+  {{- template "gpu-inference.check.resources" . }}
+  {{- template "gpu-inference.check.volumes" . }}
+  {{- template "gpu-inference.check.pod" . }}
+  {{- template "gpu-inference.check.group" . }}
+  {{- template "gpu-inference.check.neighbours" . }}
+  {{- template "gpu-inference.check.rollout" . }}
+  {{- template "gpu-inference.check.claims" . }}
+  {{- $service := .spec.service }}
+  {{- if or $service.nodePorts (hasKey $service "loadBalancerSourceRanges") (hasKey $service "externalTrafficPolicy") }}
+    {{- template "gpu-inference.check.service" . }}
+  {{- end }}
+{{- end }}
+{{- range .networked }}
+  {{- template "gpu-inference.check.traffic" . }}
+{{- end }}
+{{- end }}

@@ -12,7 +12,8 @@ from support.matrix import SCENARIOS, scenario
 
 from gpu_inference.cli import main
 from gpu_inference.paths import VALUES
-from gpu_inference.report import Finding, JsonReporter, Report, TextReporter, use_color
+from gpu_inference.report import Finding, Report, use_color
+from gpu_inference.reporters import reporter
 
 MODEL = """\
 models:
@@ -131,9 +132,9 @@ def test_a_finding_names_the_layer_that_set_the_value(write, run):
 def test_files_are_judged_alone_and_layers_together(write, run):
     base, overlay = write("base.yaml", MODEL), write("overlay.yaml", "models: {a: {replicas: 2}}\n")
     assert run("-f", base, "-f", overlay)[0] == 0
-    code, out = run(base, overlay)
+    code, out = run(base, overlay, "-q")
     assert code == 1
-    assert {LINE.match(line).group(1) for line in out.splitlines()[:-1]} == {overlay}
+    assert {LINE.match(line).group(1) for line in out.splitlines()} == {overlay}
 
 
 def test_a_default_is_blamed_on_the_chart_only_where_nobody_else_set_anything(write, run):
@@ -143,14 +144,14 @@ def test_a_default_is_blamed_on_the_chart_only_where_nobody_else_set_anything(wr
 
 
 def test_broken_text_hides_nothing_but_what_depends_on_it(write, run):
-    code, out = run(write("bad.yaml", "a: [\n"), write("v.yaml", "cloud: mars\n"))
-    rules = [LINE.match(line).group(7) for line in out.splitlines()[:-1]]
+    code, out = run(write("bad.yaml", "a: [\n"), write("v.yaml", "cloud: mars\n"), "-q")
+    rules = [LINE.match(line).group(7) for line in out.splitlines()]
     assert (code, sorted(rules)) == (1, ["unknown-cloud", "yaml-syntax"])
 
 
 def test_duplicate_keys_are_found_beside_other_mistakes(write, run):
-    out = run(write("v.yaml", f"{MODEL}    replicas: 1\n    replicas: many\n"))[1]
-    rules = [LINE.match(line).group(7) for line in out.splitlines()[:-1]]
+    out = run(write("v.yaml", f"{MODEL}    replicas: 1\n    replicas: many\n"), "-q")[1]
+    rules = [LINE.match(line).group(7) for line in out.splitlines()]
     assert rules == ["yaml-duplicate-key", "schema-type"]
 
 
@@ -192,10 +193,10 @@ def test_colour():
     report = Report([Finding("f", 1, 2, "rule", "$", "message", "fix")], ["f"])
     for color in (True, False):
         out = io.StringIO()
-        TextReporter(out, color=color).write(report)
+        reporter("text")(out, color=color).write(report)
         assert ("\033[" in out.getvalue()) == color
     out = io.StringIO()
-    JsonReporter(out, color=True).write(report)
+    reporter("json")(out, color=True).write(report)
     assert "\033[" not in out.getvalue()
 
 
@@ -230,7 +231,9 @@ def test_the_projects_own_values(run, name):
     layers = scenario(name).layers
     code, out = run(*(word for layer in layers for word in ("-f", str(layer))))
     at_their_end = [m for m, spec in specs(scenario(name)).items() if "notice" in spec["_runtime"]]
-    *warnings, summary = out.splitlines()
+    *lines, summary = out.splitlines()
+    warnings = [line for line in lines if "[runtime-status]" in line]
+    assert len(lines) == 3 * len(warnings)
     assert sorted(f"$.models.{m}.runtime" for m in at_their_end) == sorted(line.split(": ")[1] for line in warnings)
     more = f", {len(warnings)} warnings" if warnings else ""
     assert (code, summary) == (0, f"ok: 1 values set{more}")

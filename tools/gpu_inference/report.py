@@ -1,21 +1,22 @@
-"""What a check found, and the ways to print it."""
+"""What a check found, and what all ways to print it have in common."""
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, TextIO
 
-_RED, _YELLOW, _BOLD, _DIM, _END = "\033[31m", "\033[33m", "\033[1m", "\033[2m", "\033[0m"
+# From the mildest on; --fail-on names one of them.
+SEVERITIES = ("info", "warning", "error")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
-    """One thing wrong at one place. `severity` is "error" or "warning"; line and column count from 1."""
+    """One thing wrong at one place. `severity` is one of SEVERITIES; line and column count from 1."""
 
     file: str
     line: int
@@ -26,6 +27,11 @@ class Finding:
     fix: str
     severity: str = "error"
 
+    @property
+    def fingerprint(self) -> str:
+        """The same as long as rule, file and path are: lines move, and messages carry figures."""
+        return hashlib.sha256("\0".join((self.rule, self.file, self.path)).encode()).hexdigest()[:32]
+
     def as_json(self) -> dict[str, Any]:
         keys = ("rule", "severity", "file", "line", "column", "path", "message", "fix")
         fields = asdict(self)
@@ -34,19 +40,37 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Findings, and what was checked: a line of text for each file or set of layers."""
+    """Findings; what was checked, a line of text for each file or set of layers; the lines of the files by name; and
+    the mildest severity that counts as a failure, "never" for none."""
 
     findings: Sequence[Finding]
     checked: Sequence[str]
+    sources: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    fail_on: str = "error"
+
+    def of(self, severity: str) -> Sequence[Finding]:
+        return [finding for finding in self.findings if finding.severity == severity]
 
     @property
     def errors(self) -> Sequence[Finding]:
-        """What Helm refuses too; the rest are warnings."""
-        return [finding for finding in self.findings if finding.severity == "error"]
+        return self.of("error")
+
+    @property
+    def failures(self) -> Sequence[Finding]:
+        """The findings that count."""
+        if self.fail_on == "never":
+            return []
+        counted = SEVERITIES[SEVERITIES.index(self.fail_on) :]
+        return [finding for finding in self.findings if finding.severity in counted]
 
     @property
     def exit_code(self) -> int:
-        return 1 if self.errors else 0
+        return 1 if self.failures else 0
+
+    def line_of(self, finding: Finding) -> str | None:
+        """The line of text a finding points at; None where it is not known."""
+        lines = self.sources.get(finding.file, ())
+        return lines[finding.line - 1].rstrip("\r") if 0 < finding.line <= len(lines) else None
 
 
 class Reporter(ABC):
@@ -61,48 +85,6 @@ class Reporter(ABC):
     def write(self, report: Report) -> None: ...
 
 
-class TextReporter(Reporter):
-    """A line a finding, `file:line:column: $.path: what is wrong. Fix: …  [rule]`, and a summary."""
-
-    def write(self, report: Report) -> None:
-        for finding in report.findings:
-            print(self._line(finding), file=self.out)
-        if self.verbosity > 1:
-            for name in report.checked:
-                print(f"checked {name}", file=self.out)
-        if self.verbosity > 0:
-            print(self._summary(report), file=self.out)
-
-    def _line(self, finding: Finding) -> str:
-        place = self._paint(_BOLD, f"{finding.file}:{finding.line}:{finding.column}:")
-        warns = finding.severity == "warning"
-        message = self._paint(_YELLOW, f"warning: {finding.message}") if warns else self._paint(_RED, finding.message)
-        fix = f" Fix: {finding.fix}." if finding.fix else ""
-        return f"{place} {finding.path}: {message}.{fix}  {self._paint(_DIM, f'[{finding.rule}]')}"
-
-    def _summary(self, report: Report) -> str:
-        checked = _count(len(report.checked), "values set")
-        if report.errors:
-            return f"{_count(len(report.findings), 'finding')} in {checked}"
-        return f"ok: {checked}" + (f", {_count(len(report.findings), 'warning')}" if report.findings else "")
-
-    def _paint(self, style: str, text: str) -> str:
-        return f"{style}{text}{_END}" if self.color else text
-
-
-class JsonReporter(Reporter):
-    """{"findings": [{rule, severity, file, line, column, path, message, fix}]}, whatever the verbosity."""
-
-    def write(self, report: Report) -> None:
-        json.dump(
-            {"findings": [finding.as_json() for finding in report.findings]}, self.out, indent=2, ensure_ascii=False
-        )
-        print(file=self.out)
-
-
-REPORTERS: dict[str, type[Reporter]] = {"text": TextReporter, "json": JsonReporter}
-
-
 def use_color(choice: str, out: TextIO = sys.stdout) -> bool:
     """Whether to colour: "always", "never", or "auto": on a terminal unless NO_COLOR is set (https://no-color.org)."""
     if choice == "auto":
@@ -110,5 +92,6 @@ def use_color(choice: str, out: TextIO = sys.stdout) -> bool:
     return choice == "always"
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """ "1 finding", "2 findings"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

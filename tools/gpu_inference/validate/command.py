@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from gpu_inference.errors import UserError
+from gpu_inference.report import SEVERITIES, use_color
+from gpu_inference.reporters import FORMATS
 
 _EPILOG = """\
 Each FILE is judged alone over the chart's defaults. Files given with -f are layers of one release, merged as Helm
-merges them; a finding names the layer that set the value. Exit code: 0 fine or warnings only, 1 findings, 2
-wrong usage.
+merges them; a finding names the layer that set the value. A comment accepts one:
+  # gpu-inference: ignore RULE until YYYY-MM-DD: why
+Exit code: 0 fine, 1 findings of --fail-on's severity or worse, 2 wrong usage.
 """
 
 
@@ -28,14 +32,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LAYER",
         help="a layer, as helm's -f; later ones win",
     )
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="format (default: text)")
+    parser.add_argument("-o", "--output", choices=FORMATS, default="text", help="format (default: text)")
+    parser.add_argument(
+        "--fail-on",
+        choices=(*reversed(SEVERITIES), "never"),
+        default="error",
+        metavar="SEVERITY",
+        help="the mildest severity that makes the exit code 1: error, warning, info or never (default: error)",
+    )
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="REPORT",
+        help="an earlier report in JSON: only what is new is reported",
+    )
     parser.add_argument("-q", "--quiet", action="count", default=0, help="findings only")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="also name what was checked")
     parser.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="default: auto")
 
 
 def run(args: argparse.Namespace) -> int:
-    from gpu_inference.report import REPORTERS, use_color
+    from gpu_inference.reporters import reporter
+    from gpu_inference.validate.accepted import without_known
     from gpu_inference.validate.engine import Subject, check
     from gpu_inference.values.loader import load
 
@@ -46,7 +64,9 @@ def run(args: argparse.Namespace) -> int:
     subjects = [Subject([load(path)]) for path in args.files]
     if args.layers:
         subjects.append(Subject([load(path) for path in args.layers]))
-    report = check(subjects)
+    report = replace(check(subjects), fail_on=args.fail_on)
+    if args.baseline:
+        report = replace(report, findings=without_known(report.findings, args.baseline))
     verbosity = 1 + args.verbose - args.quiet
-    REPORTERS[args.output](sys.stdout, verbosity, use_color(args.color)).write(report)
+    reporter(args.output)(sys.stdout, verbosity, use_color(args.color)).write(report)
     return report.exit_code

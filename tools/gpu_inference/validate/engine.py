@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from gpu_inference.report import Finding, Report
 from gpu_inference.resolve import merged
+from gpu_inference.validate.accepted import without_ignored
 from gpu_inference.validate.rules import broken_rules, unknown_names
 from gpu_inference.validate.schema_errors import Mistake, mistakes
 from gpu_inference.values.loader import Document, Problem
@@ -24,14 +26,17 @@ class Subject:
         return " + ".join(layer.file for layer in self.layers)
 
 
-def check(subjects: Iterable[Subject]) -> Report:
-    """A report on all subjects; what several of them share is reported once."""
+def check(subjects: Iterable[Subject], today: date | None = None) -> Report:
+    """A report on all subjects; what several of them share is reported once. `today` decides which of the comments that
+    ignore a finding have ended."""
     findings: dict[Finding, None] = {}
     names = []
+    sources: dict[str, list[str]] = {}
     for subject in subjects:
         names.append(subject.name)
         findings |= dict.fromkeys(_check(subject))
-    return Report(sorted(findings), names)
+        sources |= {layer.file: layer.lines for layer in subject.layers}
+    return Report(without_ignored(list(findings), sources, today or date.today()), names, sources)
 
 
 def _check(subject: Subject) -> list[Finding]:

@@ -44,13 +44,14 @@ class Problem:
 
 @dataclass(slots=True)
 class Document:
-    """A values file: its tree and its problems. `complete` is false where a problem ended the reading; the tree is
-    empty then."""
+    """A values file: its tree, its problems and its lines. `complete` is false where a problem ended the reading; the
+    tree is empty then."""
 
     file: str
     tree: Tree
     problems: list[Problem] = field(default_factory=list)
     complete: bool = True
+    lines: list[str] = field(default_factory=list)
 
 
 def load(path: FilePath) -> Document:
@@ -107,7 +108,8 @@ class _Parser:
             complete = False
         # What an alias repeats has one cause, written once.
         unique = {(problem.rule, problem.at): problem for problem in reversed(self.problems)}
-        return Document(self.file, tree, list(reversed(unique.values())), complete)
+        lines = content.decode("utf-8-sig", errors="replace").split("\n")
+        return Document(self.file, tree, list(reversed(unique.values())), complete, lines)
 
     def _fail(self, rule: str, message: str, fix: str, at: Position, path: Path = ()) -> _Failure:
         return _Failure(Problem(rule, message, fix, at, path))

@@ -11,6 +11,8 @@ from support.gitops import ARGOCD, FLUX, Deployed, deployed, from_applicationset
 from support.invariants import CLUSTER_WIDE, breaches
 from support.matrix import SCENARIOS, scenario
 from support.objects import is_hook, name, of_kind
+from support.render import MAJORS, NAMESPACE, RELEASE, helm
+from support.switches import combined
 
 from gpu_inference.paths import CHART, ROOT, VALUES
 
@@ -20,6 +22,7 @@ def environments() -> dict[str, Deployed]:
     return {str(each): each for each in deployed()}
 
 
+SETS = [*SCENARIOS, "combined"]
 ENVIRONMENTS = ("llm-prod", "llm-dev", "llm-staging", "flux-llm")
 
 
@@ -152,3 +155,17 @@ def test_no_hooks_but_tests(scenario_name):
     hooks = [o for o in objects if is_hook(o)]
     assert {o["metadata"]["annotations"]["helm.sh/hook"] for o in hooks} <= {"test"}
     assert not [name(o) for o in objects if "argocd.argoproj.io/hook" in o["metadata"].get("annotations", {})]
+
+
+@pytest.mark.parametrize("layers", [*(scenario(n).layers for n in SCENARIOS), combined("generic").layers], ids=SETS)
+def test_rendering_is_equal_byte_for_byte(layers):
+    """Order included. Helm 4 only puts an empty line between documents."""
+    values = [word for layer in layers for word in ("--values", str(layer))]
+
+    def text(major: int) -> str:
+        return helm(major).run("template", RELEASE, CHART, "--namespace", NAMESPACE, *values)
+
+    first = {major: text(major) for major in MAJORS}
+    assert text(4) == first[4]
+    assert text(3) == first[3]
+    assert re.sub(r"\n+", "\n", first[3]) == re.sub(r"\n+", "\n", first[4])

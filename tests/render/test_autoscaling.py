@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from support.matrix import RUNTIMES
-from support.objects import of_kind
 from support.render import RELEASE, load_yaml
 
 from gpu_inference.paths import CHART, ROOT
@@ -94,9 +93,3 @@ def test_pdb_protects_and_never_blocks(models):
             assert model.pdb["spec"]["maxUnavailable"] == values["pdb"]["maxUnavailable"]
             assert model.pdb["spec"]["maxUnavailable"] not in (0, "0%"), "blocks every drain"
             assert model.pdb["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
-
-
-def test_pdbs_do_not_overlap(case):
-    """A pod under two budgets cannot be evicted at all."""
-    selectors = [str(p["spec"]["selector"]) for p in of_kind(case.objects, "PodDisruptionBudget")]
-    assert len(selectors) == len(set(selectors))

@@ -320,7 +320,7 @@ def routes_lead_to_services(objects: list[Object]) -> Iterator[str]:
 
 @invariant
 def tolerations_name_a_key(objects: list[Object]) -> Iterator[str]:
-    """Without one it would cover karpenter.sh/disrupted and node.kubernetes.io/not-ready: such pods are never drained."""
+    """Without one it covers karpenter.sh/disrupted and node.kubernetes.io/not-ready: such pods never drain."""
     for where, pod in pod_templates(objects):
         if any(not t.get("key") for t in pod["spec"].get("tolerations", [])):
             yield where

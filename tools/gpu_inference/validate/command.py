@@ -12,8 +12,10 @@ from gpu_inference.report import SEVERITIES, use_color
 from gpu_inference.reporters import FORMATS
 
 _EPILOG = """\
-Each FILE is judged alone over the chart's defaults. Files given with -f are layers of one release, merged as Helm
-merges them; a finding names the layer that set the value. A comment accepts one:
+Each FILE is judged alone over the chart's defaults. An Argo CD Application or ApplicationSet, a Flux HelmRelease and a
+helmfile are judged as the values they install the chart with, a folder by every such file in it. Files given with -f
+are layers of one release, merged as Helm merges them; a finding names the layer that set the value. A comment
+accepts one:
   # gpu-inference: ignore RULE until YYYY-MM-DD: why
 Exit code: 0 fine, 1 findings of --fail-on's severity or worse, 2 wrong usage.
 """
@@ -21,7 +23,13 @@ Exit code: 0 fine, 1 findings of --fail-on's severity or worse, 2 wrong usage.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="a values file; - is standard input")
+    parser.add_argument(
+        "files",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="a values file, a folder, or a manifest that installs the chart; - is standard input",
+    )
     parser.add_argument(
         "-f",
         "--values",
@@ -52,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from gpu_inference.inputs import subjects
     from gpu_inference.reporters import reporter
     from gpu_inference.validate.accepted import without_known
     from gpu_inference.validate.engine import Subject, check
@@ -61,10 +70,10 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("no values file given", fix="name files to check each alone, or layers of a release with -f")
     if [str(path) for path in (*args.files, *args.layers)].count("-") > 1:
         raise UserError("standard input can be read only once", fix="give - once")
-    subjects = [Subject([load(path)]) for path in args.files]
+    found = list(subjects(args.files))
     if args.layers:
-        subjects.append(Subject([load(path) for path in args.layers]))
-    report = replace(check(subjects), fail_on=args.fail_on)
+        found.append(Subject([load(path) for path in args.layers]))
+    report = replace(check(found), fail_on=args.fail_on)
     if args.baseline:
         report = replace(report, findings=without_known(report.findings, args.baseline))
     verbosity = 1 + args.verbose - args.quiet

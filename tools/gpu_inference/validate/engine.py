@@ -12,18 +12,22 @@ from gpu_inference.validate.accepted import without_ignored
 from gpu_inference.validate.rules import broken_rules, unknown_names
 from gpu_inference.validate.schema_errors import Mistake, mistakes
 from gpu_inference.values.loader import Document, Problem
+from gpu_inference.values.merge import merge_layers
+from gpu_inference.values.parameters import Parameter, ParameterError, with_parameters
 from gpu_inference.values.tree import Tree, format_path
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Layers that belong together: one file, or everything given with -f."""
+    """What belongs together: layers, and single values set over them. `label` is what reports call it."""
 
     layers: Sequence[Document]
+    label: str = ""
+    parameters: Sequence[Parameter] = ()
 
     @property
     def name(self) -> str:
-        return " + ".join(layer.file for layer in self.layers)
+        return self.label or " + ".join(layer.file for layer in self.layers)
 
 
 def check(subjects: Iterable[Subject], today: date | None = None) -> Report:
@@ -43,7 +47,11 @@ def _check(subject: Subject) -> list[Finding]:
     problems = [_of_problem(problem) for layer in subject.layers for problem in layer.problems]
     if not all(layer.complete for layer in subject.layers):
         return problems
-    tree = merged([layer.tree for layer in subject.layers])
+    tree = merge_layers([layer.tree for layer in subject.layers])
+    try:
+        tree = merged([with_parameters(tree, subject.parameters)])
+    except ParameterError as error:
+        return [*problems, _of_problem(Problem("parameter", str(error), "write it as in helm --set", error.at))]
     values = tree.plain()
     found = list(mistakes(values))
     if found:  # other rules across fields take the types for granted

@@ -1,0 +1,84 @@
+"""What can be given to `validate`: values files, folders, and the manifests that install the chart with values.
+
+A folder is read for every YAML file in it. A file is a manifest when its documents say apiVersion and kind (Argo CD's
+Application and ApplicationSet, Flux' HelmRelease), a list of releases when it has `releases` (helmfile), else values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from gpu_inference.errors import UserError
+from gpu_inference.inputs import argocd, flux, helmfile
+from gpu_inference.inputs.manifests import Manifest, documents
+from gpu_inference.inputs.source import Reader
+from gpu_inference.paths import CHART
+from gpu_inference.validate.engine import Subject
+from gpu_inference.values.loader import Document, load, parse
+
+_SUFFIXES = (".yaml", ".yml")
+_READERS: Mapping[str, Reader] = {
+    "Application": argocd.application,
+    "ApplicationSet": argocd.application_set,
+    "HelmRelease": flux.helm_release,
+}
+_GROUPS = {"Application": "argoproj.io/", "ApplicationSet": "argoproj.io/", "HelmRelease": "helm.toolkit.fluxcd.io/"}
+
+
+def subjects(paths: Iterable[Path]) -> Iterator[Subject]:
+    """What is to be judged together, for each path in turn. UserError for a path that cannot be read."""
+    for path in paths:
+        if path.is_dir():
+            yield from _of_folder(path)
+        else:
+            yield from _of_file(path, load(path))
+
+
+def _of_folder(folder: Path) -> Iterator[Subject]:
+    files = sorted(p for suffix in _SUFFIXES for p in folder.rglob(f"*{suffix}") if not _hidden(p, folder))
+    if not files:
+        raise UserError(f"{folder} holds no YAML files", fix="name values files, or a folder that has some")
+    for file in files:
+        document = load(file)
+        # Other people's files are none of our business; a template is no YAML before it is rendered.
+        if not document.complete and (_no_map(document) or any("{{" in line for line in document.lines)):
+            continue
+        if _is_manifest(document) or _is_list(document) or not document.complete or _has_a_key_of_ours(document):
+            yield from _of_file(file, document)
+
+
+def _of_file(path: Path, document: Document) -> Iterator[Subject]:
+    if _is_list(document):
+        yield from helmfile.releases(Manifest(document, path))
+    elif _is_manifest(document):
+        for manifest in documents(document, path):
+            kind = str(manifest.plain.get("kind"))
+            if kind in _READERS and str(manifest.plain.get("apiVersion")).startswith(_GROUPS[kind]):
+                yield from _READERS[kind](manifest)
+    else:
+        yield Subject([document])
+
+
+def _no_map(document: Document) -> bool:
+    return [problem.rule for problem in document.problems] == ["type"]
+
+
+def _is_manifest(document: Document) -> bool:
+    keys = document.tree.value
+    return isinstance(keys, dict) and {"apiVersion", "kind"} <= keys.keys()
+
+
+def _is_list(document: Document) -> bool:
+    releases = document.tree.child("releases")
+    return releases is not None and isinstance(releases.value, list)
+
+
+def _has_a_key_of_ours(document: Document) -> bool:
+    defaults = parse((CHART / "values.yaml").read_bytes(), "").tree.value
+    keys = document.tree.value
+    return isinstance(keys, dict) and isinstance(defaults, dict) and bool(keys.keys() & defaults.keys())
+
+
+def _hidden(path: Path, below: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(below).parts)

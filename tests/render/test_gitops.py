@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -23,7 +25,13 @@ def environments() -> dict[str, Deployed]:
 
 
 SETS = [*SCENARIOS, "combined"]
-ENVIRONMENTS = ("llm-prod", "llm-dev", "llm-staging", "flux-llm")
+ENVIRONMENTS = (
+    "inference/llm-prod",
+    "inference-dev/llm-dev",
+    "inference-staging/llm-staging",
+    "inference-prod/llm-prod",
+    "inference/flux-llm",
+)
 
 
 @pytest.fixture(name="each", params=ENVIRONMENTS)
@@ -52,6 +60,13 @@ def test_what_is_deployed_is_what_helm_renders(each, major):
     assert {o["metadata"]["namespace"] for o in objects} == {each.namespace}
     assert all(o["metadata"]["name"].startswith(each.release) for o in objects)
     assert breaches(objects) == {}
+
+
+def test_validate_judges_every_environment():
+    """The tool's own reading of the manifests: as many sets of values, and nothing wrong with one."""
+    command = [sys.executable, "-m", "gpu_inference.cli", "validate", str(ARGOCD), str(FLUX)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, f"ok: {len(ENVIRONMENTS)} values sets"), done.stdout
 
 
 def test_differences_are_ignored_exactly_where_an_autoscaler_owns_the_replicas(each):
@@ -136,7 +151,8 @@ def test_the_project_allows_what_is_deployed_and_no_more():
 def test_flux_waits_for_the_slowest_model_and_comes_back():
     spec = manifest(FLUX / "helmrelease.yaml")["spec"]
     deadlines = [
-        o["spec"]["progressDeadlineSeconds"] for o in of_kind(environments()["flux-llm"].render(), "Deployment")
+        o["spec"]["progressDeadlineSeconds"]
+        for o in of_kind(environments()["inference/flux-llm"].render(), "Deployment")
     ]
     assert seconds(spec["timeout"]) > max(deadlines)
     assert spec["upgrade"]["remediation"]["strategy"] == "rollback"
@@ -144,7 +160,7 @@ def test_flux_waits_for_the_slowest_model_and_comes_back():
     source = manifest(FLUX / "source.yaml")
     wanted = {"kind": source["kind"], "name": source["metadata"]["name"], "namespace": source["metadata"]["namespace"]}
     assert spec["chart"]["spec"]["sourceRef"] == wanted
-    folders = {file.relative_to(ROOT).parts[0] for file in environments()["flux-llm"].layers}
+    folders = {file.relative_to(ROOT).parts[0] for file in environments()["inference/flux-llm"].layers}
     assert folders | {CHART.name, VALUES.name} == set(source["spec"]["sparseCheckout"])
 
 

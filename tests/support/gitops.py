@@ -30,7 +30,7 @@ def manifests() -> list[dict[str, Any]]:
     """All custom resources; the ApplicationSet also with its optional patch."""
     found = [manifest(f) for f in [*sorted(ARGOCD.glob("*.yaml")), *sorted(FLUX.glob("*.yaml"))]]
     patched = over(manifest(ARGOCD / "applicationset.yaml"), manifest(ARGOCD / "rolling-sync.yaml"))
-    return [*(m for m in found if m.get("kind") in KINDS), patched]
+    return [*(m for m in found if m["kind"] in KINDS and "strategy" not in m["spec"]), patched]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Deployed:
     ignored: frozenset[tuple[str, str, str]]  # (API group, kind, name) whose spec.replicas are not compared
 
     def __str__(self) -> str:
-        return self.id
+        return f"{self.namespace}/{self.id}"
 
     def render(self, major: int = 3) -> list[Object]:
         """What is applied. Both tools bundle Helm."""

@@ -11,7 +11,19 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .objects import WORKLOADS, Object, containers, is_headless, is_hook, name, of_kind, pod_templates, selects, walk
+from .objects import (
+    WORKLOADS,
+    Object,
+    containers,
+    is_headless,
+    is_hook,
+    model_of,
+    name,
+    of_kind,
+    pod_templates,
+    selects,
+    walk,
+)
 from .restricted import violations
 
 Invariant = Callable[[list[Object]], Iterator[str]]
@@ -19,6 +31,7 @@ INVARIANTS: dict[str, Invariant] = {}
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LOAD_SECONDS = "gpu-inference.io/load-seconds"
+UNSEEN = ("NIMService",)  # whose operator makes the pods, out of what nobody sees here
 CLUSTER_WIDE = ("PriorityClass", "ClusterRole", "ClusterRoleBinding", "DeviceClass")
 
 
@@ -69,7 +82,8 @@ def names_are_valid_and_unique(objects: list[Object]) -> Iterator[str]:
     for obj in objects:
         if not DNS_LABEL.fullmatch(obj["metadata"]["name"]):
             yield f"{name(obj)}: no DNS label"
-        if obj["kind"] not in CLUSTER_WIDE and not obj["metadata"].get("namespace"):
+        made = obj["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") == "Helm"
+        if made and obj["kind"] not in CLUSTER_WIDE and not obj["metadata"].get("namespace"):
             yield f"{name(obj)}: no namespace"
     yield from (f"{each}: twice" for each in _twice([name(o) for o in objects]))
 
@@ -254,7 +268,8 @@ def budgets_protect_and_never_block(objects: list[Object]) -> Iterator[str]:
     budgets = of_kind(objects, "PodDisruptionBudget")
     for budget in budgets:
         spec = budget["spec"]
-        if not any(selects(spec["selector"], pod["metadata"]["labels"]) for _, pod in pods):
+        unseen = model_of(budget) in {model_of(o) for o in of_kind(objects, *UNSEEN)}
+        if not unseen and not any(selects(spec["selector"], pod["metadata"]["labels"]) for _, pod in pods):
             yield f"{name(budget)}: selects no pod"
         if spec.get("maxUnavailable") in (0, "0%") or spec.get("minAvailable") == "100%":
             yield f"{name(budget)}: blocks every drain"

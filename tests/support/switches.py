@@ -30,8 +30,9 @@ EXTRA = {
     "container": {"terminationMessagePolicy": "FallbackToLogsOnError"},
 }  # fmt: skip
 
-# switch -> value -> the model's values; {name} becomes the model's name.
-SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
+# switch -> value -> the model's values, or a function of the row that makes them; {name} becomes the model's name.
+Option = dict[str, Any] | Callable[[Row], dict[str, Any]]
+SWITCHES: dict[str, dict[str, Option]] = {
     "workload": {
         "Deployment": {},
         "StatefulSet": {"workload": "StatefulSet"},
@@ -187,7 +188,8 @@ def model(row: Row, name: str) -> dict[str, Any]:
     """The values of the model that a row describes."""
     values = minimal_model(row["runtime"], row["accelerator"])
     for switch, options in SWITCHES.items():
-        values = over(values, _named(options[row[switch]], name))
+        option = options[row[switch]]
+        values = over(values, _named(option(row) if callable(option) else option, name))
     return values
 
 

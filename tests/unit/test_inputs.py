@@ -218,6 +218,16 @@ def test_a_folder_is_read_for_what_is_ours(repository, found, capsys):
     assert "no YAML files" in capsys.readouterr().err
 
 
+def test_values_that_go_over_others(repository, found):
+    overlay = "# gpu-inference: over ../values/base.yaml\n# of mine\nmodels: {a: {replicas: two}}\n"
+    repository(own__over_yaml=overlay, own__top_yaml="# gpu-inference: over over.yaml\nmodels: {a: {replicas: 2}}\n")
+    assert where(found("own/over.yaml")) == [("own/over.yaml", 3, 24, "schema-type")]
+    assert found("own/top.yaml") == []
+    repository(own__over_yaml="# gpu-inference: over none.yaml\n", own__top_yaml="# gpu-inference: over top.yaml\n")
+    for name in ("over", "top"):
+        assert where(found(f"own/{name}.yaml")) == [(f"own/{name}.yaml", 1, 23, "yaml-values-file")]
+
+
 @pytest.mark.parametrize(
     ("name", "path"),
     [("a", ["a"]), ("a.b-c", ["a", "b-c"]), ("a[0][1].b", ["a", 0, 1, "b"]), (r"a.b\.c/d", ["a", "b.c/d"])],

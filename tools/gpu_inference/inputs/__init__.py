@@ -2,21 +2,28 @@
 
 A folder is read for every YAML file in it. A file is a manifest when its documents say apiVersion and kind (Argo CD's
 Application and ApplicationSet, Flux' HelmRelease), a list of releases when it has `releases` (helmfile), else values.
+Values that are only meant to go over others say so in their first comment, and are judged with them:
+
+    # gpu-inference: over ../prod.yaml
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from gpu_inference.errors import UserError
 from gpu_inference.inputs import argocd, flux, helmfile
 from gpu_inference.inputs.manifests import Manifest, documents
-from gpu_inference.inputs.source import Reader
+from gpu_inference.inputs.source import Reader, problem, values_file
 from gpu_inference.paths import CHART
 from gpu_inference.validate.engine import Subject
 from gpu_inference.values.loader import Document, load, parse
+from gpu_inference.values.tree import Position, Tree
 
+# # gpu-inference: over ../base.yaml, ../prod.yaml
+_OVER = re.compile(r"#\s*gpu-inference:\s*over\s+(\S.*?)\s*$")
 _SUFFIXES = (".yaml", ".yml")
 _READERS: Mapping[str, Reader] = {
     "Application": argocd.application,
@@ -57,7 +64,30 @@ def _of_file(path: Path, document: Document) -> Iterator[Subject]:
             if kind in _READERS and str(manifest.plain.get("apiVersion")).startswith(_GROUPS[kind]):
                 yield from _READERS[kind](manifest)
     else:
-        yield Subject([document])
+        yield Subject(_with_what_is_below(path, document))
+
+
+def _with_what_is_below(path: Path, document: Document, above: tuple[Path, ...] = ()) -> list[Document]:
+    """The layers of a file that says what it goes over, in its first comment; else the file alone."""
+    for number, line in enumerate(document.lines):
+        if line.strip() and not line.startswith("#"):
+            break
+        found = _OVER.match(line)
+        if found:
+            at = Tree({}, Position(document.file, number + 1, found.start(1) + 1))
+            names = [name.strip() for name in found[1].split(",")]
+            here = (*above, path.resolve())
+            below = [layer for name in names for layer in _below(Manifest(document, path), at, name, here)]
+            return [*below, document]
+    return [document]
+
+
+def _below(manifest: Manifest, at: Tree, name: str, above: tuple[Path, ...]) -> list[Document]:
+    file = (manifest.path.parent / name).resolve()
+    if file in above:
+        return [problem(manifest, at, "values-file", f"{name} goes over this file itself", "name what lies below it")]
+    (layer,) = values_file(manifest, at, manifest.path.parent, name)
+    return _with_what_is_below(file, layer, above) if layer.complete else [layer]
 
 
 def _no_map(document: Document) -> bool:

@@ -1,0 +1,1 @@
+"""What a change of values or chart does to a running release: `gpu-inference diff`."""

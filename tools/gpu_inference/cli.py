@@ -74,6 +74,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.fix:
             print(f"fix: {error.fix}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "gpu_inference":
+            raise
+        print(f"error: this needs {error.name}, which is not installed", file=sys.stderr)
+        print("fix: install gpu-inference with its extra `all`, as in: pip install '.[all]'", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

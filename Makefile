@@ -42,6 +42,7 @@ lint: setup
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@$(GI) schema bundle --check
+	@$(GI) schema editor --check
 	@$(GI) schema docs --check
 	@$(GI) schema adapter-rules --check
 
@@ -51,6 +52,7 @@ bench: setup
 # The generated files: the chart's schema, its README, the rules for prometheus-adapter.
 bundle: setup
 	@$(GI) schema bundle
+	@$(GI) schema editor
 	@$(GI) schema docs
 	@$(GI) schema adapter-rules
 

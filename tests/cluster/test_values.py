@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -10,7 +11,17 @@ from typing import Any
 
 import pytest
 from support.api_schemas import shape
-from support.cluster import bound_claims, disks, get, inventory, items, quick_loads, restricted_namespace, wait_for
+from support.cluster import (
+    bound_claims,
+    devices,
+    disks,
+    get,
+    inventory,
+    items,
+    quick_loads,
+    restricted_namespace,
+    wait_for,
+)
 from support.expected import specs
 from support.matrix import CLOUDS, SCENARIOS, Case, cases, scenario
 from support.objects import MODEL_LABEL
@@ -43,6 +54,15 @@ def test_all_but_groups_are_served() -> None:
     groups = [m["workload"] == "LeaderWorkerSet" for m in specs(scenario("multi-node")).values()]
     assert groups and all(groups)
     assert not [c for c in SERVED for m in specs(c).values() if m["workload"] == "LeaderWorkerSet"]
+
+
+# The node whose GPUs the tests publish as NVIDIA's DRA driver would.
+DRIVEN = "h100-0"
+
+
+def claims(models: dict[str, Any]) -> list[str]:
+    """Models whose pods claim their GPUs."""
+    return [name for name, spec in models.items() if spec["accelerator"]["dra"]]
 
 
 class Clusters:
@@ -122,6 +142,7 @@ def test_install_becomes_available_and_uninstall_leaves_nothing(clusters: Cluste
         restricted_namespace(cluster, str(case)) as namespace,
         bound_claims(cluster, namespace, (m["model"]["source"] for m in models.values())),
         disks(cluster, namespace, models),
+        devices(cluster, DRIVEN) if claims(models) else contextlib.nullcontext(),
     ):
         before = inventory(cluster, namespace)
         layers = [*case.layers, quick_loads(models)]
@@ -172,6 +193,12 @@ def _assert_disks_stay(cluster: Provider, namespace: str, models: dict[str, Any]
 
 def _assert_right_node(node: dict[str, Any], spec: dict[str, Any]) -> None:
     labels, cloud, accelerator = node["metadata"]["labels"], spec["_cloud"], spec["_accelerator"]
+    if spec["accelerator"]["dra"]:
+        assert node["metadata"]["name"] == DRIVEN
+        return
+    if spec["accelerator"]["sharing"] != "none":
+        assert spec["nodeSelector"].items() <= labels.items()
+        return
     product = cloud["productLabels"][accelerator["resource"]]
     assert labels[product] == accelerator["nodeLabels"][product]
     assert accelerator["resource"] in node["status"]["capacity"]

@@ -7,12 +7,12 @@ import shutil
 from typing import Any
 
 import pytest
-from support.matrix import ACCELERATORS, CLOUDS, RUNTIMES, offered
+from support.matrix import ACCELERATORS, CLOUDS, RUNTIMES, minimal_model, offered
 from support.problems import PROBLEMS, VLLM, m, model, without
-from support.render import load_yaml, render, render_error, scratch_dir
+from support.render import helm, load_yaml, render, render_error, scratch_dir
 
 from gpu_inference.errors import UserError
-from gpu_inference.paths import CHART
+from gpu_inference.paths import CHART, VALUES
 
 CHECKS = sorted((CHART / "templates/_lib").glob("check*.tpl"))
 
@@ -85,6 +85,9 @@ def test_every_problem_the_chart_knows_is_provoked_here():
     """Each `Fix:` in the check templates appears in the output of some case above."""
     said = "\n".join(render_error(values) for values, _, _ in PROBLEMS.values())
     said += render_error(m(), release="my.llm")
+    with pytest.raises(UserError) as refused:  # a claim, by an API server that does not serve it
+        helm().template("llm", CHART, [VALUES / "dra.yaml"], kube_version="1.33.0")
+    said += refused.value.message
     fixes = {
         (path.name, re.split(r"\{\{", line.split("Fix: ")[1])[0].strip())
         for path in CHECKS
@@ -171,7 +174,7 @@ def test_accelerators_a_cloud_does_not_offer_are_refused_or_selected(cloud):
     preset = load_yaml(CHART / "clouds" / f"{cloud}.yaml")
     for accelerator in ACCELERATORS:
         if not offered(preset, load_yaml(CHART / "accelerators" / f"{accelerator}.yaml")):
-            values = {"cloud": cloud, **m(accelerator={"type": accelerator})}
+            values = {"cloud": cloud, "models": {"m": minimal_model("vllm", accelerator)}}
             assert f"marks nodes with {accelerator}" in render_error(values)
             values["models"]["m"]["nodeSelector"] = {"node.kubernetes.io/instance-type": "own"}
             assert render(values)

@@ -39,9 +39,19 @@ def test_no_role_is_granted(case):
     assert of_kind(case.objects, "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", hooks=True) == []
 
 
+def requested(spec: dict) -> str:
+    """The extended resource a model's pods ask for."""
+    whole, gpu = spec["_accelerator"]["resource"], spec["accelerator"]
+    if gpu["sharing"] == "mig" and gpu["mig"]["strategy"] == "mixed":
+        return f"nvidia.com/mig-{gpu['mig']['profile']}"
+    return f"{whole}.shared" if gpu["sharing"] in ("timeSlicing", "mps") and gpu["shared"]["renamed"] else whole
+
+
 def test_gpu_requests_equal_limits(models):
     for model in models:
-        resource = model.spec["_accelerator"]["resource"]
+        if model.spec["accelerator"]["dra"]:  # test_sharing.py
+            continue
+        resource = requested(model.spec)
         wanted = str(model.spec["accelerator"]["count"])
         resources = model.server["resources"]
         assert str(resources["limits"][resource]) == wanted

@@ -7,13 +7,15 @@ from support.expected import kept
 
 def test_node_selector(models):
     for model in models:
-        assert model.pod["spec"]["nodeSelector"] == kept(model.spec["nodeSelector"]), model.name
+        assert model.pod["spec"].get("nodeSelector", {}) == kept(model.spec["nodeSelector"]), model.name
 
 
 def test_a_gpu_product_is_always_selected(models):
     """A pod that asks for `nvidia.com/gpu` alone may land on any GPU of the cluster."""
     for model in models:
-        accelerator, cloud = model.spec["_accelerator"], model.spec["_cloud"]
+        accelerator, cloud, gpu = model.spec["_accelerator"], model.spec["_cloud"], model.spec["accelerator"]
+        if gpu["dra"] or gpu["sharing"] != "none":  # test_sharing.py
+            continue
         label = cloud["productLabels"][accelerator["resource"]]
         if model.spec["nodeSelector"][label] is not False:
             assert model.pod["spec"]["nodeSelector"][label] == accelerator["nodeLabels"][label]
@@ -49,7 +51,7 @@ def test_on_demand_stays_off_spot_nodes(models):
         if not spot or model.spec["capacity"] == "spot":
             continue
         pod = model.pod["spec"]
-        kept_off = any(pod["nodeSelector"].get(k, v) != v for k, v in spot["nodeSelector"].items())
+        kept_off = any(pod.get("nodeSelector", {}).get(k, v) != v for k, v in spot["nodeSelector"].items())
         refused = bool(_forbidden(model.pod) & set(spot["nodeSelector"]))
         tolerated = {t["key"] for t in pod.get("tolerations", [])}
         tainted = any(t["key"] not in tolerated for t in spot["tolerations"].values())

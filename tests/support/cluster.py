@@ -116,6 +116,41 @@ def disks(cluster: Provider, namespace: str, models: Mapping[str, Any]) -> Itera
             cluster.kubectl("delete", f"pv/{volume}", "--wait=false")
 
 
+def _device(name: str, **attributes: str) -> dict[str, Any]:
+    known = {key: {"string": value} for key, value in {"productName": "NVIDIA H100 80GB HBM3", **attributes}.items()}
+    return {"name": name, "attributes": known}
+
+
+@contextlib.contextmanager
+def devices(cluster: Provider, node: str) -> Iterator[None]:
+    """What NVIDIA's DRA driver publishes of a node: four H100s, and two slices of a fifth."""
+    driver, mine = "gpu.nvidia.com", 'device.driver == "gpu.nvidia.com" && device.attributes["gpu.nvidia.com"].type =='
+    gpus = [_device(f"gpu-{n}", type="gpu") for n in range(4)]
+    slices = [_device(f"gpu-4-mig-{n}", type="mig", profile="1g.10gb") for n in range(2)]
+    pool = {"name": node, "generation": 1, "resourceSliceCount": 1}
+    classes = {driver: "gpu", "mig.nvidia.com": "mig"}
+    api = "resource.k8s.io/v1"
+    published = {"driver": driver, "nodeName": node, "pool": pool, "devices": gpus + slices}
+    apply(
+        cluster,
+        {"apiVersion": api, "kind": "ResourceSlice", "metadata": {"name": f"{node}-gpus"}, "spec": published},
+        *(
+            {
+                "apiVersion": api,
+                "kind": "DeviceClass",
+                "metadata": {"name": name},
+                "spec": {"selectors": [{"cel": {"expression": f'{mine} "{kind}"'}}]},
+            }
+            for name, kind in classes.items()
+        ),
+    )
+    try:
+        yield
+    finally:
+        made = [f"resourceslice/{node}-gpus", *(f"deviceclass/{name}" for name in classes)]
+        cluster.kubectl("delete", *made, "--wait=false")
+
+
 def quick_loads(models: Iterable[str], seconds: int = 1) -> Path:
     """An overlay that shortens every model's load time: KWOK pods take as long as their annotation says."""
     return as_layer({"models": {name: {"startup": {"loadSeconds": seconds}} for name in models}})

@@ -43,7 +43,7 @@ def scenario(name: str) -> Case:
     return Case(name, tuple(FILES[stem] for stem in [*base, name]))
 
 
-# What a user sets where a preset leaves the image to them.
+# What a user sets where a preset leaves the image to them, or has none for the GPU.
 OWN_IMAGE = {"repository": "registry.example.com/own", "tag": "1.0"}
 
 
@@ -60,6 +60,11 @@ def minimal_model(runtime: str, accelerator: str) -> dict[str, Any]:
     sources, image = data.get("modelSources", ["pvc"]), data.get("defaults", {}).get("image", {})
     source = "pvc://models/served" if "pvc" in sources else f"{sources[0]}://"
     own = {key: value for key, value in OWN_IMAGE.items() if runtime in RUNTIMES and key not in image}
+    if (
+        "images" in data
+        and preset("accelerators", accelerator).get("resource", "nvidia.com/").split("/")[0] not in data["images"]
+    ):
+        own = OWN_IMAGE
     return {
         "runtime": runtime,
         "model": {"source": source, "servedName": "served"},
@@ -72,11 +77,14 @@ def rich_model(runtime: str, accelerator: str, cloud: str) -> dict[str, Any]:
     """A model that uses what the API offers: several GPUs, spot, autoscaling, own times."""
     data, notice = preset("runtimes", runtime), preset("clouds", cloud).get("spot", {}).get("podGraceSeconds", -1)
     drain = {"preStopSeconds": 2, "requestSeconds": 3}
+    gpu = preset("accelerators", accelerator)
+    counts = [int(count) for values in gpu.get("countLabels", {}).values() for count in values]
+    gpus = min(max(counts, default=2), gpu.get("gpusPerNode", 2))
     fits = sum(drain.values()) + data["lifecycle"]["teardownSeconds"] <= notice
     return {
         **minimal_model(runtime, accelerator),
-        "accelerator": {"type": accelerator, "count": 2},
-        "parallelism": {"tensor": 2},
+        "accelerator": {"type": accelerator, "count": gpus},
+        "parallelism": {"tensor": gpus},
         "capacity": "spot" if fits else "onDemand",
         "autoscaling": {
             "enabled": "inFlight" in data["metrics"],

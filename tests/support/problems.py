@@ -9,6 +9,7 @@ from gpu_inference.paths import CHART
 from .expected import over
 from .matrix import minimal_model
 from .render import load_yaml
+from .sharing_problems import SHARING_PROBLEMS
 from .workload_problems import WORKLOAD_PROBLEMS
 
 VLLM = load_yaml(CHART / "runtimes/vllm.yaml")
@@ -246,4 +247,4 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
 }  # fmt: skip
 
 
-PROBLEMS |= WORKLOAD_PROBLEMS
+PROBLEMS |= WORKLOAD_PROBLEMS | SHARING_PROBLEMS

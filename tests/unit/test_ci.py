@@ -37,7 +37,7 @@ def project(tmp_path_factory) -> Path:
     # Tests and pictures are no part of what is installed.
     for name in ("chart", "schema", "values", "tools", "ci"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", ".pre-commit-hooks.yaml"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".pre-commit-hooks.yaml"):
         shutil.copy(ROOT / name, copy / name)
     git(copy, "init", "-q")
     git(copy, "add", "-A")
@@ -194,7 +194,7 @@ def test_the_image_copies_what_there_is():
     lines = (ROOT / "ci/Containerfile").read_text().splitlines()
     copies = [line.split()[1:-1] for line in lines if line.startswith("COPY ") and "--from" not in line]
     copied = [name for names in copies for name in names]
-    assert {"chart", "schema", "tools", "setup.py"} <= set(copied)
+    assert {"chart", "schema", "tools", "pyproject.toml"} <= set(copied)
     for name in copied:
         assert (ROOT / name).exists(), name
     assert lines.index("USER 1000") < next(n for n, line in enumerate(lines) if line.startswith("ENTRYPOINT"))

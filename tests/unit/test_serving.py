@@ -13,6 +13,7 @@ from gpu_inference.serving.engine import BLOCK, Engine, Limits, Sequence
 from gpu_inference.serving.gpu import Gpu
 from gpu_inference.serving.model import CATALOGUE, formats, shape_from_values, shape_of
 from gpu_inference.serving.timing import StepTimes
+from gpu_inference.values.presets import load_presets
 
 
 def gpu(mib: float, gbps: float, bf16: float, capability: str) -> Gpu:
@@ -275,3 +276,11 @@ def test_instances_work_side_by_side() -> None:
     engine.abort(jobs[0])
     assert engine.complete_step().finished == []
     assert engine.complete_step().finished == [jobs[1]]
+
+
+def test_a_slice_has_its_part_of_memory_and_speed():
+    whole = Gpu.from_preset("nvidia-h100", load_presets("accelerators")["nvidia-h100"])
+    part = whole.slice(9984 / 81559)
+    assert part.memory_bytes == pytest.approx(9984 * 2**20)
+    assert part.bandwidth / whole.bandwidth == pytest.approx(9984 / 81559)
+    assert part.compute_flops("bf16") < whole.compute_flops("bf16") / 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# In a checkout, the checkout; where the package is installed, what setup.py has put beside it.
+# In a checkout, the checkout; where the package is installed, what the wheel has put beside it.
 _HERE = Path(__file__).resolve().parent
 _CHECKOUT = _HERE.parents[1]
 ROOT = _CHECKOUT if (_CHECKOUT / "chart" / "Chart.yaml").is_file() else _HERE.parent / "gpu_inference_files"

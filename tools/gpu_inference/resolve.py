@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from gpu_inference import sharing
 from gpu_inference.errors import UserError
 from gpu_inference.paths import CHART
 from gpu_inference.values.loader import Document, load
@@ -79,10 +80,14 @@ def _spec(name: str, values: Mapping[str, Any], runtime: Spec, accelerator: Spec
         *_scheduling(cloud, capacity, accelerator),
         values["modelDefaults"],
         runtime.get("defaults", {}),
+        {"image": runtime.get("images", {}).get(sharing.vendor(accelerator), {})},
         accelerator.get("defaults", {}),
         own,
     ):
         spec = overlay(spec, layer)
+    sharing.derive(spec, accelerator, cloud)
+    preset = values["accelerators"].get(spec["accelerator"]["type"], {})
+    sharing.size(spec, accelerator, (own, preset.get("defaults", {})))
     for entries in (spec[key] for key in _REMOVABLE if key in spec):
         for removed in [key for key, value in entries.items() if value is False]:
             del entries[removed]

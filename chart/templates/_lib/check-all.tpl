@@ -30,4 +30,10 @@ gpu-inference.check.models asks every model everything. Takes .resolved. `templa
 {{- range .networked }}
   {{- template "gpu-inference.check.traffic" . }}
 {{- end }}
+{{- range .shared }}
+  {{- template "gpu-inference.check.part" . }}
+  {{- template "gpu-inference.check.share" . }}
+  {{- template "gpu-inference.check.weights" . }}
+  {{- template "gpu-inference.check.claim" . }}
+{{- end }}
 {{- end }}

@@ -7,6 +7,11 @@ A LeaderWorkerSet's pods hold a stage of the pipeline each, and the runtime must
   {{- if not (hasKey .runtime "multiNode") }}
 models.{{ .name }}.workload: {{ $runtime }} cannot be spread over the pods of a group. Fix: set it to Deployment or StatefulSet, or define runtimes.{{ $runtime }}.multiNode.
   {{- end }}
+  {{- with .runtime.multiNode }}{{ with .since }}
+    {{- if and $.spec.runtimeVersion (semverCompare (printf "<%s-0" .) $.spec.runtimeVersion) }}
+models.{{ $.name }}.runtimeVersion: {{ $runtime }} {{ $.spec.runtimeVersion }} cannot be spread over the pods of a group yet. Fix: use {{ . }} or newer, with its image.
+    {{- end }}
+  {{- end }}{{ end }}
   {{- if lt (int64 .spec.parallelism.pipeline) 2 }}
 models.{{ .name }}.parallelism.pipeline: a single pod needs no LeaderWorkerSet. Fix: set it to the number of pods a replica, or workload to Deployment.
   {{- end }}

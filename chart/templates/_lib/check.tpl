@@ -71,6 +71,18 @@ runtimes.{{ $runtime }}.{{ $place }}: {{ $from }} of model {{ $.name }} is not s
 {{- $count := int64 .spec.accelerator.count }}
 {{- $p := .spec.parallelism }}
 {{- $shards := mul (int64 $p.tensor) (int64 $p.pipeline) }}
+{{- $type := .spec.accelerator.type }}
+{{- if and .runtime.images (not (hasKey .runtime.images .accelerator.vendor)) (eq (toString .spec.image.repository) (toString .runtime.defaults.image.repository)) }}
+models.{{ .name }}.image.repository: {{ .spec.image.repository }} does not run on {{ $type }}. Fix: set it to an image that does, or runtimes.{{ .spec.runtime }}.images.{{ .accelerator.vendor }} for all models.
+{{- end }}
+{{- with .accelerator.gpusPerNode }}{{ if gt $count (int64 .) }}
+models.{{ $.name }}.accelerator.count: no node has {{ $count }} {{ $type }}, but at most {{ int64 . }}. Fix: lower it, and spread the model over the pods of a LeaderWorkerSet.
+{{- end }}{{ end }}
+{{- range $label, $values := .accelerator.countLabels }}
+  {{- if not (hasKey $values (toString $.spec.accelerator.count)) }}
+models.{{ $.name }}.accelerator.count: no node has just {{ $count }} {{ $type }}, as {{ $label }} tells. Fix: use one of {{ keys $values | sortAlpha | join ", " }}.
+  {{- end }}
+{{- end }}
 {{- if eq .spec.workload "LeaderWorkerSet" }}{{- /* its pods hold the layers */}}
 {{- else if and .runtime.parallel (ne $shards $count) }}
 models.{{ .name }}.parallelism: tensor {{ int64 $p.tensor }} x pipeline {{ int64 $p.pipeline }} = {{ $shards }}, but accelerator.count is {{ $count }}. Fix: make the product equal to the count.
@@ -82,7 +94,7 @@ models.{{ .name }}.parallelism.pipeline: {{ .spec.runtime }} cannot be told to s
 {{- define "gpu-inference.check.nodes" -}}
 {{- $cloud := .root.Values.cloud }}
 {{- $label := get .cloud.productLabels .accelerator.resource }}
-{{- if not (or (hasKey .accelerator.nodeLabels $label) .values.nodeSelector .root.Values.modelDefaults.nodeSelector) }}
+{{- if not (or .spec.accelerator.dra (hasKey .accelerator.nodeLabels $label) (include "gpu-inference.check.selects" .)) }}
 models.{{ .name }}.nodeSelector: on {{ $cloud }} nothing is known that marks nodes with {{ .spec.accelerator.type }}. Fix: select them yourself, for example {node.kubernetes.io/instance-type: …}.
 {{- end }}
 {{- if not (hasKey .cloud .capacity) }}
@@ -97,6 +109,15 @@ models.{{ $.name }}.tolerations.{{ $name }}: has no key, so it covers every tain
   {{- if not .key }}
 models.{{ $.name }}.pod.tolerations: one has no key, so it covers every taint, also those that drain a node. Fix: use tolerations, and name the taint's key.
   {{- end }}
+{{- end }}
+{{- end }}
+
+{{/*
+Whether any layer selects nodes beside the cloud's capacity and the GPU.
+*/}}
+{{- define "gpu-inference.check.selects" -}}
+{{- range list .values .root.Values.modelDefaults .cloud .runtime.defaults .accelerator.defaults }}
+  {{- with . }}{{ with .nodeSelector }}yes{{ end }}{{ end }}
 {{- end }}
 {{- end }}
 

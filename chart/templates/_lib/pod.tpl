@@ -47,6 +47,9 @@ the place it has in a Deployment: indenting it there again would take a third of
           labelSelector:
             matchLabels:
               {{- .selector | nindent 14 }}
+      {{- with .claim }}
+      resourceClaims: [{name: gpu, resourceClaimTemplateName: {{ .name }}}]
+      {{- end }}
       containers:
         - {{ template "gpu-inference.container.spec" . }}
       volumes:

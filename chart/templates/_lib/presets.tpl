@@ -20,6 +20,7 @@ Takes {root, store, kind: runtimes | accelerators | clouds, name}.
       {{- end }}
     {{- end }}
     {{- $_ := set $preset "own" (hasKey $own .name) }}
+    {{- with $preset.resource }}{{- $_ := set $preset "vendor" (splitList "/" . | first) }}{{ end }}
     {{- $_ := set $known .name $preset }}
     {{- template "gpu-inference.presets.paths" $preset }}
   {{- end }}
@@ -47,12 +48,12 @@ gpu-inference.presets.missing lists what templates read of a preset and a user's
 
 {{/*
 gpu-inference.presets.paths splits each `from`, "section.field", once, so that no model has to, and notes whether the server
-is told to shard the model (.parallel) and to do so by layers (.pipelined), and whether any of it depends on its version
-(.dated).
+is told to shard the model (.parallel) and to do so by layers (.pipelined), how much of a GPU's memory it may take
+(.fractional), and whether any of it depends on its version (.dated).
 */}}
 {{- define "gpu-inference.presets.paths" -}}
 {{- $preset := . }}
-{{- range list "parallel" "pipelined" "dated" }}{{- $_ := set $preset . false }}{{ end }}
+{{- range list "parallel" "pipelined" "fractional" "dated" }}{{- $_ := set $preset . false }}{{ end }}
 {{- $entries := list }}
 {{- $_ := set $preset "told" dict }}
 {{- with .metrics }}{{- if hasKey . "since" }}{{- $_ := set $preset "dated" true }}{{ end }}{{ end }}
@@ -61,9 +62,13 @@ is told to shard the model (.parallel) and to do so by layers (.pipelined), and 
 {{- range $entries }}
   {{- if eq (toString .from) "parallelism.tensor" }}{{- $_ := set $preset "parallel" true }}{{ end }}
   {{- if eq (toString .from) "parallelism.pipeline" }}{{- $_ := set $preset "pipelined" true }}{{ end }}
+  {{- if eq (toString .from) "accelerator.memoryFraction" }}{{- $_ := set $preset "fractional" true }}{{ end }}
 {{- end }}
 {{- /* What only a group of pods is told does not tell a single one. */}}
-{{- with .multiNode }}{{ $entries = concat $entries .args .workerArgs }}{{ end }}
+{{- with .multiNode }}
+  {{- if hasKey . "since" }}{{- $_ := set $preset "dated" true }}{{ end }}
+  {{- $entries = concat $entries .args .workerArgs }}
+{{- end }}
 {{- range $entries }}
   {{- $_ := set . "bounded" (or (hasKey . "since") (hasKey . "until")) }}
   {{- if .bounded }}{{- $_ := set $preset "dated" true }}{{ end }}

@@ -4,6 +4,8 @@ chart share:
   .resolved.models    list of what the templates render from: {name, fullname, metadata, selector, nodes, sizes, spec, kind, runtime,
                       accelerator, cloud, root}
   .resolved.networked   those of them that have more to do with the network than a Service
+  .resolved.shared      those that do not simply ask for whole GPUs
+  .resolved.claimed     those of them that claim their GPUs (.claim)
   .resolved.unknown   text: names of presets that do not exist, a line each
 A spec is, the last one wins: the cloud's scheduling, modelDefaults, the runtime's defaults, the accelerator's defaults,
 models.<name>; then entries that are `false` are removed, and what follows from the rest is added.
@@ -11,13 +13,15 @@ models.<name>; then entries that are `false` are removed, and what follows from 
 {{- define "gpu-inference.resolve.all" -}}
 {{- if not (hasKey . "resolved") }}
   {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict }}
-  {{- $resolved := dict "models" list "networked" list "unknown" "" }}
+  {{- $resolved := dict "models" list "networked" list "shared" list "claimed" list "unknown" "" }}
   {{- $_ := set . "resolved" $resolved }}
   {{- $wanted := dict "root" . "store" $store "kind" "clouds" "name" .Values.cloud "what" "cloud" "path" "cloud" }}
   {{- $_ := set $resolved "unknown" (include "gpu-inference.resolve.preset" $wanted) }}
   {{- $root := . }}
   {{- $models := list }}
   {{- $networked := list }}
+  {{- $shared := list }}
+  {{- $claimed := list }}
   {{- range $name, $values := .Values.models }}
     {{- $m := dict "root" $root "store" $store "name" $name "values" $values }}
     {{- template "gpu-inference.resolve.presets" $m }}
@@ -25,10 +29,14 @@ models.<name>; then entries that are `false` are removed, and what follows from 
       {{- template "gpu-inference.resolve.model" $m }}
       {{- $models = append $models $m }}
       {{- if or $m.spec.networkPolicy.enabled $m.spec.ingress.enabled $m.spec.gateway.enabled }}{{ $networked = append $networked $m }}{{ end }}
+      {{- if $m.shared }}{{ $shared = append $shared $m }}{{ end }}
+      {{- if $m.claim }}{{ $claimed = append $claimed $m }}{{ end }}
     {{- end }}
   {{- end }}
   {{- $_ := set $resolved "models" $models }}
   {{- $_ := set $resolved "networked" $networked }}
+  {{- $_ := set $resolved "shared" $shared }}
+  {{- $_ := set $resolved "claimed" $claimed }}
 {{- end }}
 {{- end }}
 

@@ -36,6 +36,11 @@ gpu-inference.resources.container: neither GPUs nor disk can be overcommitted.
               cpu: {{ template "gpu-inference.quantity.cpu" (dict "cores" (index $m.spec.resources.cpu .) "count" $count) }}
               memory: {{ template "gpu-inference.quantity.memory" (index $m.sizes .) }}
               ephemeral-storage: {{ $disk }}
-              {{ $m.accelerator.resource }}: {{ $count }}
+              {{- with $m.spec.accelerator.resource }}
+              {{ . }}: {{ $count }}
+              {{- end }}
+{{- end }}
+{{- if .claim }}
+            claims: [{name: gpu}]
 {{- end }}
 {{- end }}

@@ -13,14 +13,18 @@ JSON, which is copied four times faster than with deepCopy.
 {{- end }}
 {{- $base = mustMergeOverwrite $base (deepCopy .root.Values.modelDefaults) }}
 {{- with .runtime.defaults }}{{ $base = mustMergeOverwrite $base (deepCopy .) }}{{ end }}
+{{- with .runtime.images }}{{ with get . $.accelerator.vendor }}{{ $_ := set $base "image" (mustMergeOverwrite $base.image (deepCopy .)) }}{{ end }}{{ end }}
 {{- with .accelerator.defaults }}{{ $base = mustMergeOverwrite $base (deepCopy .) }}{{ end }}
+{{- $_ := set $base.accelerator "resource" .accelerator.resource }}
 {{- $entries := include "gpu-inference.spec.entries" . | splitList " " }}
+{{- $gone := list }}
+{{- range $label, $value := $base.nodeSelector }}{{ if kindIs "bool" $value }}{{ $gone = append $gone $label }}{{ end }}{{ end }}
 {{- range $entries }}{{- template "gpu-inference.spec.removed" (index $base .) }}{{ end }}
 {{- $maps := dict }}
 {{- range $key, $value := $base }}
   {{- if kindIs "map" $value }}{{- $_ := set $maps $key (toJson $value) }}{{ end }}
 {{- end }}
-{{- $_ := set .store.bases .base (dict "all" $base "maps" $maps "entries" $entries) }}
+{{- $_ := set .store.bases .base (dict "all" $base "maps" $maps "entries" $entries "gone" $gone) }}
 {{- end }}
 
 {{/*
@@ -53,10 +57,14 @@ gpu-inference.resolve.model sets .spec and the texts that every object of the mo
   {{- if hasKey $base.maps $key }}{{ $value = mustMergeOverwrite (fromJson (index $base.maps $key)) $value }}{{ end }}
   {{- $_ := set $spec $key $value }}
 {{- end }}
+{{- $_ := set . "spec" $spec }}
+{{- $gpu := $spec.accelerator }}
+{{- $_ := set . "shared" (or $gpu.dra (ne $gpu.sharing "none")) }}
+{{- if or .shared .accelerator.countLabels }}{{- template "gpu-inference.sharing.derive" . }}{{ end }}
+{{- if or .shared (and $spec.model.parametersBillion $spec.model.weightsDtype) }}{{- template "gpu-inference.sizing.derive" . }}{{ end }}
 {{- range $base.entries }}
   {{- if hasKey $.values . }}{{- template "gpu-inference.spec.removed" (index $spec .) }}{{ end }}
 {{- end }}
-{{- $_ := set . "spec" $spec }}
 {{- template "gpu-inference.spec.derive" . }}
 {{- template "gpu-inference.workload.kind" . }}
 {{- template "gpu-inference.resources.sizes" . }}
@@ -65,6 +73,7 @@ gpu-inference.resolve.model sets .spec and the texts that every object of the mo
 {{- $_ := set . "selector" (include "gpu-inference.labels.selector" .) }}
 {{- $_ := set . "metadata" (include "gpu-inference.labels.metadata" .) }}
 {{- $_ := set . "nodes" (include "gpu-inference.scheduling.nodes" $spec) }}
+{{- if and $gpu.dra .accelerator.dra }}{{- template "gpu-inference.sharing.claim" . }}{{ end }}
 {{- end }}
 
 {{/*

@@ -51,14 +51,14 @@ def _node(name: str, pool: dict[str, Any], topology: dict[str, str]) -> dict[str
     gpu, count = machine.get("gpu"), machine.get("gpuCount", 0)
     capacity = {"cpu": str(machine["cpu"]), "memory": machine["memory"], "ephemeral-storage": "500Gi", "pods": "110"}
     if gpu:
-        capacity["nvidia.com/gpu"] = str(count)
+        capacity |= _devices(gpu, count, pool)
     labels = {
         "kubernetes.io/hostname": name,
         "kubernetes.io/os": "linux",
         "kubernetes.io/arch": "amd64",
         "node.kubernetes.io/instance-type": machine["type"],
         **{f"topology.kubernetes.io/{kind}": value for kind, value in topology.items()},
-        **(_gpu_labels(gpu, count, machine["type"]) if pool.get("featureDiscovery", gpu) else {}),
+        **(_gpu_labels(gpu, count, pool) if pool.get("featureDiscovery", gpu) else {}),
         **pool.get("labels", {}),
     }
     return {
@@ -70,15 +70,46 @@ def _node(name: str, pool: dict[str, Any], topology: dict[str, str]) -> dict[str
     }
 
 
-def _gpu_labels(gpu: str, count: int, machine: str) -> dict[str, str]:
-    """What NVIDIA's GPU feature discovery writes (labels of k8s-device-plugin v0.20.0)."""
+def _devices(gpu: str, count: int, pool: dict[str, Any]) -> dict[str, str]:
+    """resource -> number that the vendor's device plugin advertises."""
+    if "labels" in _load(_GPUS)[gpu]:
+        return {"amd.com/gpu": str(count)}
+    mig, sharing = pool.get("mig"), pool.get("sharing", {"replicas": 1})
+    if mig and mig["strategy"] == "mixed":
+        slices = {f"nvidia.com/mig-{profile}": str(number * count) for profile, number in mig["slices"].items()}
+        return {"nvidia.com/gpu": "0", **slices}
+    replicas = sum(mig["slices"].values()) if mig else sharing["replicas"]
+    return {"nvidia.com/gpu.shared" if sharing.get("renamed") else "nvidia.com/gpu": str(count * replicas)}
+
+
+def _gpu_labels(gpu: str, count: int, pool: dict[str, Any]) -> dict[str, str]:
+    """What AMD's node labeller or NVIDIA's GPU feature discovery writes (labels of k8s-device-plugin v0.20.0)."""
     facts = _load(_GPUS)[gpu]
+    if "labels" in facts:
+        return dict(facts["labels"])
+    labels = _whole_gpu_labels(facts, count, pool["machine"]["type"])
+    if mig := pool.get("mig"):
+        labels["nvidia.com/mig.strategy"] = mig["strategy"]
+        for profile, number in mig["slices"].items():
+            kind = f"nvidia.com/{f'mig-{profile}' if mig['strategy'] == 'mixed' else 'gpu'}"
+            labels[f"{kind}.product"] = f"{facts['product']}-MIG-{profile}"
+            labels[f"{kind}.memory"] = str(facts["slices"][profile])
+            labels[f"{kind}.count"] = str(number * count)
+    if sharing := pool.get("sharing"):
+        labels["nvidia.com/gpu.sharing-strategy"] = sharing["strategy"]
+        labels["nvidia.com/gpu.replicas"] = str(sharing["replicas"])
+        labels["nvidia.com/gpu.product"] += "" if sharing.get("renamed") else "-SHARED"
+    return labels
+
+
+def _whole_gpu_labels(facts: dict[str, Any], count: int, machine: str) -> dict[str, str]:
     return {
         "nvidia.com/gpu.present": "true",
         "nvidia.com/gpu.product": facts["product"],
         "nvidia.com/gpu.memory": str(facts["memoryMiB"]),
         "nvidia.com/gpu.count": str(count),
         "nvidia.com/gpu.replicas": "1",
+        "nvidia.com/gpu.sharing-strategy": "none",
         "nvidia.com/gpu.family": facts["family"],
         "nvidia.com/gpu.compute.major": facts["compute"].split(".")[0],
         "nvidia.com/gpu.compute.minor": facts["compute"].split(".")[1],

@@ -100,7 +100,7 @@ class Demo:
         self.stack.callback(lambda: None if self._kept else self.twin.stop())
         environment.apply(self.cluster, environment.prerequisites(self.plan.models))
         self.twin.wait()
-        resources = {spec["acceleratorPreset"]["resource"] for spec in self.plan.models.values()}
+        resources = {spec["accelerator"]["resource"] for spec in self.plan.models.values()}
         self.observer = Observer(self.cluster.kubeconfig, environment.NAMESPACE, resources)
         self.stack.callback(self.observer.stop)
         self.wall = time.time() - (time.monotonic() - self.observer.began)

@@ -7,11 +7,12 @@ import importlib
 from pathlib import Path
 
 from gpu_inference.errors import UserError
-from gpu_inference.paths import CHART, ROOT
+from gpu_inference.paths import CHART, ROOT, SCHEMA
 
 # verb -> (module whose render() gives the text, the file, help)
 GENERATED: dict[str, tuple[str, Path, str]] = {
     "bundle": ("gpu_inference.schema.bundle", CHART / "values.schema.json", "the schema Helm checks values against"),
+    "editor": ("gpu_inference.schema.editor", SCHEMA / "values.schema.json", "the same for editors"),
     "docs": (
         "gpu_inference.schema.docs",
         CHART / "README.md",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 MIB = 2**20
@@ -46,6 +46,11 @@ class Gpu:
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"accelerator {name}: figure {error} is missing") from error
+
+    def slice(self, part: float) -> Gpu:
+        """A MIG slice: its part of the memory, of its bandwidth, and nearly of the compute (1/8 and 1/7)."""
+        flops = {kind: value * part for kind, value in self.flops.items()}
+        return replace(self, memory_bytes=self.memory_bytes * part, bandwidth=self.bandwidth * part, flops=flops)
 
     def compute_flops(self, dtype: str) -> float:
         """FLOP/s for arithmetic in `dtype`, or in the nearest format the GPU has. Raises ValueError when it has

@@ -12,6 +12,7 @@ from gpu_inference.serving.engine import BLOCK, Engine, Limits
 from gpu_inference.serving.gpu import Gpu
 from gpu_inference.serving.model import shape_from_values
 from gpu_inference.serving.timing import StepTimes
+from gpu_inference.sharing import share
 from gpu_inference.twin import contract as contracts
 
 LONGEST_CONTEXT = 131_072  # tokens, when the values name none: what the models of the catalogue allow
@@ -86,6 +87,8 @@ def token_engine(spec: ServerSpec) -> TokenEngine:
     fraction = float(accelerator.get("memoryFraction") or spec.contract["engine"]["memoryFraction"])
     try:
         gpu = Gpu.from_preset(str(accelerator.get("type", "")), resolved["acceleratorPreset"])
+        if accelerator.get("sharing") == "mig":
+            gpu = gpu.slice(float(share(accelerator, resolved["acceleratorPreset"])))
         times = StepTimes(
             gpu, shape_from_values(model), parallelism.get("tensor") or 1, parallelism.get("pipeline") or 1
         )

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gpu_inference.resolve import resolve_values
-from gpu_inference.validate import runtime_rules, traffic, workload_rules
+from gpu_inference.validate import runtime_rules, sharing_rules, traffic, workload_rules
 from gpu_inference.validate.schema_errors import Mistake, mistakes, nearest, show
-from gpu_inference.values.presets import KINDS, Kind, load_presets, overlay
+from gpu_inference.values.presets import KINDS, Kind, load_presets
 from gpu_inference.values.tree import Path
 
 # Where a model names a preset.
@@ -152,8 +152,8 @@ def _image(model: Model) -> Iterator[Mistake]:
 def _nodes(model: Model) -> Iterator[Mistake]:
     cloud, capacity, accelerator = model.values["cloud"], model.spec["capacity"], model.spec["acceleratorPreset"]
     label = model.cloud["productLabels"].get(accelerator["resource"])
-    own = overlay(model.values["modelDefaults"], model.values["models"][model.name])["nodeSelector"]
-    if label not in accelerator["nodeLabels"] and not own:
+    known = label in accelerator["nodeLabels"] or model.spec["accelerator"]["dra"]
+    if not (known or sharing_rules.selects(model)):
         message = f"on {cloud} nothing is known that marks nodes with {model.spec['accelerator']['type']}"
         fix = "select them yourself, for example {node.kubernetes.io/instance-type: …}"
         yield model.mistake("node-label", "nodeSelector", message, fix)
@@ -302,6 +302,7 @@ def _hatches(model: Model) -> Iterator[Mistake]:
 
 _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     *runtime_rules.RULES,
+    *sharing_rules.RULES,
     _name,
     _source,
     _image,

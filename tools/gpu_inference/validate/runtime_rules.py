@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # What resolving adds to a model; the rest is in the schema.
 _DERIVED = {
     "model": {"path", "repository", "reference"},
+    "accelerator": {"resource"},
     "startup": {"budgetSeconds"},
     "drain": {"sleepSeconds", "graceSeconds"},
 }
@@ -33,7 +34,8 @@ def status(model: Model) -> Iterator[Mistake]:
 def version(model: Model) -> Iterator[Mistake]:
     """Old servers exit on arguments they do not know."""
     dated = [entry for entry in _entries(model) if {"since", "until"} & entry.keys()]
-    if (dated or "since" in model.runtime["metrics"]) and not model.spec.get("runtimeVersion"):
+    spread = "since" in model.runtime.get("multiNode", {})
+    if (dated or spread or "since" in model.runtime["metrics"]) and not model.spec.get("runtimeVersion"):
         name = model.spec["runtime"]
         message = f"is not set, and what {name} is told depends on it"
         fix = f"set it, or runtimes.{name}.defaults.runtimeVersion"
@@ -45,7 +47,7 @@ def metrics(model: Model) -> Iterator[Mistake]:
     said, own = model.runtime["metrics"], model.spec.get("runtimeVersion")
     if not (model.spec["autoscaling"]["enabled"] and "inFlight" in said and "since" in said and own):
         return
-    if _numbers(own) < _numbers(said["since"]):
+    if numbers(own) < numbers(said["since"]):
         message = f"{model.spec['runtime']} {own} has no metric of requests in flight"
         fix = f"use {said['since']} or newer, or set it to false"
         yield model.mistake("scaling-signal", "autoscaling.enabled", message, fix)
@@ -113,7 +115,7 @@ def _known(path: str, model: Model) -> bool:
     return key in schema.get("properties", {}) or key in _DERIVED.get(section, ())
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def numbers(text: str) -> tuple[int, ...]:
     """A version, to compare: 1.3 is 1.3.0."""
     numbers = [int(part) for part in text.split(".")]
     return tuple(numbers + [0] * (3 - len(numbers)))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from gpu_inference.validate import runtime_rules
 from gpu_inference.validate.schema_errors import Mistake
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ def group(model: Model) -> Iterator[Mistake]:
     """A LeaderWorkerSet's pods hold a stage of the pipeline each, and the runtime must know how."""
     if model.spec["workload"] != "LeaderWorkerSet":
         return
+    since, own = model.runtime.get("multiNode", {}).get("since"), model.spec.get("runtimeVersion")
+    if since and own and runtime_rules.numbers(own) < runtime_rules.numbers(since):
+        message = f"{model.spec['runtime']} {own} cannot be spread over the pods of a group yet"
+        yield model.mistake("group", "runtimeVersion", message, f"use {since} or newer, with its image")
     runtime, split, count = model.spec["runtime"], model.spec["parallelism"], model.spec["accelerator"]["count"]
     if "multiNode" not in model.runtime:
         fix = f"set it to Deployment or StatefulSet, or define runtimes.{runtime}.multiNode"

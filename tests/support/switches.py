@@ -30,6 +30,14 @@ EXTRA = {
     "container": {"terminationMessagePolicy": "FallbackToLogsOnError"},
 }  # fmt: skip
 
+POOL = {"nodeSelector": {"pool": "shared"}}  # of nodes that are marked in no other way
+
+
+def _slice(row: Row) -> dict[str, Any]:
+    profile, *_ = preset("accelerators", row["accelerator"]).get("mig", {}).get("profiles", ["1g.10gb"])
+    return {"accelerator": {"sharing": "mig", "mig": {"profile": profile}}, **POOL}
+
+
 # switch -> value -> the model's values, or a function of the row that makes them; {name} becomes the model's name.
 Option = dict[str, Any] | Callable[[Row], dict[str, Any]]
 SWITCHES: dict[str, dict[str, Option]] = {
@@ -39,6 +47,19 @@ SWITCHES: dict[str, dict[str, Option]] = {
         "LeaderWorkerSet": {"workload": "LeaderWorkerSet", "parallelism": {"pipeline": 2}},
     },
     "gpus": {"1": {}, "2": {"accelerator": {"count": 2}, "parallelism": {"tensor": 2}}},
+    "sharing": {
+        "none": {},
+        "mig": _slice,
+        "timeSlicing": {
+            "accelerator": {"sharing": "timeSlicing", "shared": {"replicas": 4}, "memoryFraction": 0.2},
+            **POOL,
+        },
+        "mps": {
+            "accelerator": {"sharing": "mps", "shared": {"replicas": 2, "renamed": True}, "memoryFraction": 0.4},
+            **POOL,
+        },
+        "dra": {"accelerator": {"dra": True}},
+    },
     "rollout": {
         "surge": {"rollout": {"spareGPU": True}},
         "in place": {"rollout": {"spareGPU": False}},
@@ -121,11 +142,26 @@ FACTORS = {
     **{k: list(v) for k, v in SWITCHES.items()},
 }
 
+
+def _has_two(accelerator: str, gpus: str) -> bool:
+    gpu = preset("accelerators", accelerator)
+    counts = gpu.get("countLabels", {}).values()
+    return gpus == "1" or (gpu.get("gpusPerNode", 2) >= 2 and all("2" in each for each in counts))
+
+
 # What the chart refuses: each takes the switches it is about, and is true when they go together.
 RULES: dict[str, Callable[..., bool]] = {
     "the cloud offers the accelerator": lambda cloud, accelerator: offered(
         preset("clouds", cloud), preset("accelerators", accelerator)
     ),
+    "a part of a GPU works alone": lambda gpus, sharing: gpus == "1" or sharing in ("none", "dra"),
+    "only some GPUs can be cut into slices": lambda accelerator, sharing: (
+        sharing != "mig" or "profiles" in preset("accelerators", accelerator).get("mig", {})
+    ),
+    "only some GPUs can be claimed": lambda accelerator, sharing: (
+        sharing != "dra" or "dra" in preset("accelerators", accelerator)
+    ),
+    "a node has two of these GPUs": _has_two,
     "the cloud has spot nodes": lambda cloud, capacity: capacity in preset("clouds", cloud),
     "only some runtimes run in groups": lambda runtime, workload: (
         workload != "LeaderWorkerSet" or "multiNode" in preset("runtimes", runtime)

@@ -46,7 +46,15 @@ def test_every_custom_object_of_the_chart_has_a_definition():
     objects += render(
         {"modelDefaults": {"monitoring": {"podMonitor": {"enabled": True}}}}, layers=[VALUES / "prod.yaml"]
     )
-    own = {"apps", "autoscaling", "policy", "networking.k8s.io", "batch", "rbac.authorization.k8s.io"}
+    own = {
+        "apps",
+        "autoscaling",
+        "policy",
+        "networking.k8s.io",
+        "batch",
+        "rbac.authorization.k8s.io",
+        "resource.k8s.io",
+    }
     custom = {
         (o["kind"], o["apiVersion"])
         for o in objects

@@ -10,12 +10,14 @@ import pytest
 from support.cluster import bound_claims, get, ready_replicas, restricted_namespace, wait_for
 from support.exporter import EXPOSITION, FakeExporter
 from support.matrix import RUNTIMES, minimal_model
-from support.render import MAJORS, as_layer, helm, load_yaml
+from support.objects import one
+from support.render import MAJORS, as_layer, helm, load_yaml, render
 
+from gpu_inference.cluster.adapter import Prometheus
 from gpu_inference.cluster.embedded import EmbeddedCluster
 from gpu_inference.cluster.provider import Provider
 from gpu_inference.helm import Helm
-from gpu_inference.paths import CHART
+from gpu_inference.paths import CHART, ROOT
 
 pytestmark = pytest.mark.cluster
 
@@ -33,13 +35,13 @@ INSTANT = [runtime for runtime in SCALABLE if "rate(" not in IN_FLIGHT[runtime][
 FOLLOWED = [*sorted(set(SCALABLE) - set(INSTANT)), "vllm"]
 
 
-def values(runtime: str, patience: int = 0) -> dict[str, Any]:
+def values(runtime: str, patience: int = 0, **target: Any) -> dict[str, Any]:
     """One model, autoscaled from 2 to 8, that reacts within seconds; downwards after `patience` seconds."""
     scaling = {
         "enabled": True,
         "minReplicas": 2,
         "maxReplicas": 8,
-        "target": {"requestsInFlight": TARGET},
+        "target": target or {"requestsInFlight": TARGET},
         "behavior": {"scaleUp": QUICK, "scaleDown": {**QUICK, "stabilizationWindowSeconds": patience}},
     }
     return {
@@ -177,3 +179,36 @@ def test_two_releases_do_not_read_each_others_load(provider: Provider, namespace
     exporter.in_flight = 3 * TARGET
     wait_for(lambda: ready_replicas(provider, namespace, f"other-{MODEL}") == 3, 180, "the loaded one scaled")
     assert ready_replicas(provider, namespace, f"{RELEASE}-{MODEL}") == 2
+
+
+def test_a_queue_scales_by_its_series(provider: Provider, namespace: str, install: Any) -> None:
+    """Through the rule shipped for a plain series of the runtime. Of the load, 4 requests run and the others wait."""
+    exporter = install(values("vllm", requestsInFlight=False, requestsWaiting=5))
+    exporter.in_flight = 4 + 6 * 5
+    deployment = f"{RELEASE}-{MODEL}"
+    wait_for(lambda: ready_replicas(provider, namespace, deployment) == 6, 180, "a replica for 5 waiting requests")
+    assert conditions(provider, namespace)["ScalingActive"] == "True ValidMetricFound"
+
+
+def test_the_server_keeps_metrics_as_they_are(provider: Provider, namespace: str) -> None:
+    """Their order and their quantities: a GitOps tool sees no difference."""
+    own = {"type": "Pods", "pods": {"metric": {"name": "z"}, "target": {"type": "AverageValue", "averageValue": "1"}}}
+    chosen = values("triton", cpuUtilization=70, memoryUtilization=80, gpuUtilization=80, queueComputeRatio=0.5)
+    chosen["models"][MODEL]["autoscaling"]["metrics"] = [own]
+    rendered = one(render(chosen), "HorizontalPodAutoscaler", MODEL)
+    rendered = {**rendered, "metadata": {**rendered["metadata"], "namespace": namespace}}
+    provider.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(rendered))
+    kept = get(provider, "hpa", f"{rendered['metadata']['name']}", "-n", namespace)["spec"]["metrics"]
+    assert kept == rendered["spec"]["metrics"]
+    provider.kubectl("delete", "-n", namespace, f"hpa/{rendered['metadata']['name']}")
+
+
+def test_prometheus_understands_every_rule(provider: Provider, namespace: str) -> None:
+    """Of the metrics of Services and of GPUs too, which no API here serves."""
+    assert isinstance(provider, EmbeddedCluster)
+    rules = load_yaml(ROOT / "ci/prometheus-adapter/values.yaml")["rules"]
+    prometheus = Prometheus(provider.prometheus_url)
+    for rule in rules["external"] + rules["custom"]:
+        (label, *_) = rule["resources"]["overrides"]
+        query = rule["metricsQuery"].replace("<<.LabelMatchers>>", f'{label}="a"').replace("<<.GroupBy>>", label)
+        assert prometheus.query(query) == []

@@ -33,14 +33,17 @@ LEAST: dict[str, dict[str, Any]] = {
         "targetPorts": [{"number": 8000}],
         "endpointPickerRef": {"name": "a", "port": {"number": 9002}},
     },
-    "RayService": {"serveConfigV2": "", "rayClusterConfig": {"headGroupSpec": {}}},
+    "RayService": {
+        "serveConfigV2": "",
+        "rayClusterConfig": {"headGroupSpec": {"template": {"spec": {"containers": []}}}},
+    },
     "NIMService": {"image": {"repository": "a", "tag": "b"}, "authSecret": "a"},
-    "NIMCache": {"source": {"ngc": {}}, "storage": {"pvc": {}}},
     "Application": {"project": "a", "destination": {}},
     "ApplicationSet": {"generators": [{}], "template": {"metadata": {}, "spec": {"project": "a", "destination": {}}}},
     "AppProject": {"sourceRepos": ["a"]},
     "HelmRelease": {"interval": "5m"},
     "GitRepository": {"interval": "5m", "url": "https://a"},
+    "NIMCache": {"source": {"ngc": {"authSecret": "a", "modelPuller": "a:b"}}, "storage": {"pvc": {}}},
     "ScaledObject": {"scaleTargetRef": {"name": "a"}, "triggers": [{"type": "prometheus", "metadata": {"query": "1"}}]},
 }
 

@@ -24,7 +24,7 @@ from support.cluster import (
 )
 from support.expected import specs
 from support.matrix import CLOUDS, SCENARIOS, Case, cases, scenario
-from support.objects import MODEL_LABEL
+from support.objects import MODEL_LABEL, OPERATED
 from support.render import RELEASE, helm, load_yaml, render
 from support.switches import combined
 
@@ -44,16 +44,18 @@ def cloud_of(case: Case) -> str:
 
 
 # Ordered by cloud: a cluster serves all its cases, then makes room for the next.
-# The pods of a group are made by the LeaderWorkerSet controller, which no embedded cluster has.
+# The pods of a group are made by the LeaderWorkerSet controller, others by operators, which no embedded cluster has.
+MADE_ELSEWHERE = ("multi-node", "operators")
 SERVED = sorted(
-    (scenario(name) for name in SCENARIOS if name != "multi-node"), key=lambda case: (cloud_of(case), str(case))
+    (scenario(name) for name in SCENARIOS if name not in MADE_ELSEWHERE), key=lambda case: (cloud_of(case), str(case))
 )
 
 
 def test_all_but_groups_are_served() -> None:
     groups = [m["workload"] == "LeaderWorkerSet" for m in specs(scenario("multi-node")).values()]
     assert groups and all(groups)
-    assert not [c for c in SERVED for m in specs(c).values() if m["workload"] == "LeaderWorkerSet"]
+    elsewhere = ("LeaderWorkerSet", *OPERATED)
+    assert not [c for c in SERVED for m in specs(c).values() if m["workload"] in elsewhere]
 
 
 # The node whose GPUs the tests publish as NVIDIA's DRA driver would.
@@ -75,7 +77,7 @@ class Clusters:
     def of(self, cloud: str) -> Provider:
         if not self._running or self._cloud != cloud:
             self.down()
-            started = EmbeddedCluster(f"values-{cloud}-{os.getpid()}", cloud=cloud)
+            started = EmbeddedCluster(f"values-{cloud}-{os.getpid()}", cloud=cloud, crds=True)
             started.up()
             self._running, self._cloud = started, cloud
         return self._running

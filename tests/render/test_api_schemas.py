@@ -19,6 +19,10 @@ CUSTOM = {
     "HTTPRoute": "gateway.networking.k8s.io/v1",
     "GRPCRoute": "gateway.networking.k8s.io/v1",
     "InferencePool": "inference.networking.k8s.io/v1",
+    "ScaledObject": "keda.sh/v1alpha1",
+    "RayService": "ray.io/v1",
+    "NIMService": "apps.nvidia.com/v1alpha1",
+    "NIMCache": "apps.nvidia.com/v1alpha1",
 }
 
 
@@ -50,10 +54,11 @@ def _at_least(version: str, bound: str) -> bool:
 def test_pods_of_custom_resources_are_valid(version):
     pods = [
         {"apiVersion": "v1", "kind": "Pod", **template, "metadata": {**template["metadata"], "name": "pod"}}
-        for where, template in pod_templates(scenario("multi-node").objects)
+        for values in ("multi-node", "operators")
+        for where, template in pod_templates(scenario(values).objects)
         if where.split("/")[0] in CUSTOM
     ]
-    assert [problems(pod, version) for pod in pods] == [[], []]
+    assert [problems(pod, version) for pod in pods] == [[]] * 4
 
 
 def test_supported_versions_are_the_charts():

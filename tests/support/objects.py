@@ -9,7 +9,8 @@ Object = dict[str, Any]
 
 MODEL_LABEL = "gpu-inference.io/model"
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
-SERVING = ("Deployment", "StatefulSet", "LeaderWorkerSet")  # kinds of `workload`
+SERVING = ("Deployment", "StatefulSet", "LeaderWorkerSet")  # kinds of `workload` whose pods the chart describes
+OPERATED = ("RayService", "NIMService")  # and those that leave them to an operator
 
 
 def name(obj: Object) -> str:
@@ -60,6 +61,10 @@ def pod_templates(objects: list[Object]) -> list[tuple[str, Object]]:
         elif obj["kind"] == "LeaderWorkerSet":
             group = obj["spec"]["leaderWorkerTemplate"]
             found += [(f"{name(obj)}/{role}", group[f"{role}Template"]) for role in ("leader", "worker")]
+        elif obj["kind"] == "RayService":
+            cluster = obj["spec"]["rayClusterConfig"]
+            found += [(f"{name(obj)}/head", cluster["headGroupSpec"]["template"])]
+            found += [(f"{name(obj)}/{group['groupName']}", group["template"]) for group in cluster["workerGroupSpecs"]]
         elif obj["kind"] == "CronJob":
             found.append((name(obj), obj["spec"]["jobTemplate"]["spec"]["template"]))
         elif obj["kind"] == "Pod":

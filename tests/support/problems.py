@@ -8,7 +8,9 @@ from gpu_inference.paths import CHART
 
 from .expected import over
 from .matrix import minimal_model
+from .operator_problems import OPERATOR_PROBLEMS
 from .render import load_yaml
+from .scaling_problems import SCALING_PROBLEMS
 from .sharing_problems import SHARING_PROBLEMS
 from .workload_problems import WORKLOAD_PROBLEMS
 
@@ -91,11 +93,6 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         m(pod={"tolerations": [{"operator": "Exists"}]}),
         "models.m.pod.tolerations",
         "name the taint's key",
-    ),
-    "maximum below minimum": (
-        m(autoscaling={"enabled": True, "minReplicas": 5, "maxReplicas": 2}),
-        "models.m.autoscaling.maxReplicas: 2 is less than minReplicas, 5",
-        "raise maxReplicas",
     ),
     "name that selects a metric": (
         m(runtime="triton", model={"servedName": "my/model"}, autoscaling={"enabled": True}),
@@ -247,4 +244,4 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
 }  # fmt: skip
 
 
-PROBLEMS |= WORKLOAD_PROBLEMS | SHARING_PROBLEMS
+PROBLEMS |= WORKLOAD_PROBLEMS | SCALING_PROBLEMS | OPERATOR_PROBLEMS | SHARING_PROBLEMS

@@ -70,6 +70,16 @@ SWITCHES: dict[str, dict[str, Option]] = {
         "three": {"replicas": 3},
         "none": {"replicas": 0},
         "autoscaled": {"autoscaling": {"enabled": True, "minReplicas": 2, "maxReplicas": 6}},
+        "busy": {"autoscaling": {"enabled": True, "target": {"requestsInFlight": False, "cpuUtilization": 70}}},
+        "keda": {
+            "autoscaling": {
+                "enabled": True,
+                "provider": "keda",
+                "minReplicas": 2,
+                "maxReplicas": 6,
+                "keda": {"serverAddress": "http://prometheus.monitoring"},
+            }
+        },
     },
     "capacity": {"onDemand": {}, "spot": {"capacity": "spot", "drain": {"preStopSeconds": 2, "requestSeconds": 3}}},
     "source": {
@@ -170,7 +180,7 @@ RULES: dict[str, Callable[..., bool]] = {
         source != "hub" or "hf" in preset("runtimes", runtime)["modelSources"]
     ),
     "only some runtimes say what is in flight": lambda runtime, scaling: (
-        scaling != "autoscaled" or "inFlight" in preset("runtimes", runtime)["metrics"]
+        scaling not in ("autoscaled", "keda") or "inFlight" in preset("runtimes", runtime)["metrics"]
     ),
     "only some runtimes speak gRPC (Ingress)": lambda runtime, ingress: (
         ingress != "grpc" or "grpc" in preset("runtimes", runtime)["ports"]

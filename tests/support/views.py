@@ -8,7 +8,7 @@ from typing import Any
 
 from .expected import specs
 from .matrix import Case
-from .objects import Object, env_of, is_headless, maybe, one
+from .objects import OPERATED, Object, env_of, is_headless, maybe, one
 
 
 @dataclass(frozen=True)
@@ -68,5 +68,6 @@ class Model:
 
 @functools.cache
 def models(case: Case) -> list[Model]:
-    """Every model of a case."""
-    return [Model(name, spec, case.objects) for name, spec in specs(case).items()]
+    """Every model of a case, but those whose pods an operator makes."""
+    own = {name: spec for name, spec in specs(case).items() if spec["workload"] not in OPERATED}
+    return [Model(name, spec, case.objects) for name, spec in own.items()]

@@ -82,9 +82,10 @@ def test_patterns_mean_the_same_to_python_and_helm(pattern):
 
 
 def test_objects_are_closed_unless_they_are_the_users():
-    verbatim = {"env", "pod", "container", "mount", "source", "body", "global"}
+    verbatim = {"env", "pod", "container", "mount", "source", "body", "global", "triggers"}
+    metric = "$.autoscaling.metrics.items.additionalProperties"  # the API's own kinds of metric
     for path, node in DESCRIBING:
-        if node.get("type") == "object" and not verbatim & set(path.split(".")):
+        if node.get("type") == "object" and path != metric and not verbatim & set(path.split(".")):
             closed = node.get("additionalProperties") is False and node.get("properties")
             typed = isinstance(node.get("additionalProperties"), dict)
             assert closed or typed, path
@@ -142,6 +143,11 @@ def test_adapter_rules_are_the_presets():
     signals = [preset["metrics"]["inFlight"] for preset in presets if "inFlight" in preset["metrics"]]
     wanted = {signal["name"]: signal["query"] for signal in signals}
     assert len(wanted) == len(signals), "two runtimes' signals of one name"
+    for preset in presets:
+        for series in (preset["metrics"]["names"].get(name) for name in ("waiting", "kvCacheUsage")):
+            if series:
+                wanted[series.replace(":", "_")] = f"sum({series}{{<<.LabelMatchers>>}})"
+    assert len(wanted) > len(signals) + 10
     assert {rule["name"]["as"]: rule["metricsQuery"] for rule in rules} == wanted
     for rule in rules:
         assert "<<.LabelMatchers>>" in rule["metricsQuery"]
@@ -151,7 +157,23 @@ def test_adapter_rules_are_the_presets():
 
 def test_a_runtime_without_the_metric_gets_no_rule(monkeypatch):
     monkeypatch.setattr(adapter_rules, "load_presets", lambda kind: {"mute": {"metrics": {"names": {}}}})
-    assert yaml.safe_load(adapter_rules.render()) == {"rules": {"external": []}}
+    assert yaml.safe_load(adapter_rules.render()) == {"rules": {"external": [], "custom": []}}
+
+
+def test_custom_rules_name_the_object_and_group_by_it():
+    """Of a Service by the label of the chart's pods, of a pod as Prometheus renames what the GPU's exporter says."""
+    rules = yaml.safe_load((ROOT / "ci" / "prometheus-adapter" / "values.yaml").read_text())["rules"]["custom"]
+    named = {rule["name"]["as"]: rule for rule in rules}
+    assert named.keys() == {"triton_queue_compute_ratio", "DCGM_FI_DEV_GPU_UTIL"}
+    for rule in rules:
+        labels = rule["resources"]["overrides"]
+        assert {tuple(label.values()) for label in labels.values()} in (
+            {("namespace",), ("service",)},
+            {("namespace",), ("pod",)},
+        )
+        assert all(f'{label}!=""' in rule["seriesQuery"] for label in labels)
+        assert rule["metricsQuery"].endswith("by (<<.GroupBy>>)")
+    assert "pod" not in named["DCGM_FI_DEV_GPU_UTIL"]["resources"]["overrides"], "the exporter's own pod"
 
 
 def test_values_yaml_has_no_problem():

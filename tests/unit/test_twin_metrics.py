@@ -179,6 +179,8 @@ def test_presets_name_only_metrics_the_contract_has() -> None:
         histograms = {family["name"] for family in contract.load(runtime)["families"] if family["type"] == "histogram"}
         names |= {f"{name}_sum" for name in histograms}
         assert set(metrics["names"].values()) | series <= names
+        ratio = metrics.get("queueComputeRatio", {"query": ""})
+        assert set(re.findall(r"(\w+)\{", ratio["query"])) <= names
 
 
 def test_unknown_runtime_lists_the_known_ones() -> None:

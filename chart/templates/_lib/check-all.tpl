@@ -2,7 +2,7 @@
 gpu-inference.check.models asks every model everything. Takes .resolved. `template` costs a quarter of `include`, and there are many.
 */}}
 {{- define "gpu-inference.check.models" -}}
-{{- range .models }}
+{{- range concat .models .operated }}
   {{- template "gpu-inference.check.name" . }}
   {{- template "gpu-inference.check.source" . }}
   {{- template "gpu-inference.check.image" . }}
@@ -10,7 +10,6 @@ gpu-inference.check.models asks every model everything. Takes .resolved. `templa
   {{- template "gpu-inference.check.startup" . }}
   {{- template "gpu-inference.check.accelerator" . }}
   {{- template "gpu-inference.check.nodes" . }}
-  {{- template "gpu-inference.check.scaling" . }}
   {{- template "gpu-inference.check.network" . }}
   {{- template "gpu-inference.check.arguments" . }}
   {{- template "gpu-inference.check.labels" . }}
@@ -26,6 +25,10 @@ gpu-inference.check.models asks every model everything. Takes .resolved. `templa
   {{- if or $service.nodePorts (hasKey $service "loadBalancerSourceRanges") (hasKey $service "externalTrafficPolicy") }}
     {{- template "gpu-inference.check.service" . }}
   {{- end }}
+{{- end }}
+{{- range .operated }}{{ template "gpu-inference.check.operated" . }}{{ end }}
+{{- range .scaled }}
+  {{- template "gpu-inference.check.scaling" . }}
 {{- end }}
 {{- range .networked }}
   {{- template "gpu-inference.check.traffic" . }}

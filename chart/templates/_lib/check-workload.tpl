@@ -26,7 +26,7 @@ models.{{ .name }}.parallelism.tensor: is {{ int64 .spec.parallelism.tensor }}, 
 Services that give pods their names: a StatefulSet's is called <name>-pods, those of a LeaderWorkerSet's groups <name>-<number>.
 */}}
 {{- define "gpu-inference.check.neighbours" -}}
-{{- if ne .spec.workload "Deployment" }}
+{{- if has .spec.workload (list "StatefulSet" "LeaderWorkerSet") }}
   {{- $taken := printf "^%s-(%s)$" .name (ternary "pods" "[0-9]+" (eq .spec.workload "StatefulSet")) }}
   {{- range $other, $_ := .root.Values.models }}
     {{- if regexMatch $taken $other }}
@@ -57,7 +57,7 @@ A rollout must be one that the kind of workload can do.
 A claim of a Deployment is one for all its pods. One that a single node can mount leaves the others waiting for ever.
 */}}
 {{- define "gpu-inference.check.claims" -}}
-{{- if and .spec.claims (ne .spec.workload "StatefulSet") }}
+{{- if and .spec.claims (ne .spec.workload "StatefulSet") (not (hasKey .kind "operated")) }}
   {{- $most := include "gpu-inference.workload.mostPods" . | int64 }}
   {{- if eq .spec.workload "LeaderWorkerSet" }}{{ $most = mul $most (int64 .spec.parallelism.pipeline) }}{{ end }}
   {{- range $name, $claim := .spec.claims }}

@@ -120,28 +120,3 @@ Whether any layer selects nodes beside the cloud's capacity and the GPU.
   {{- with . }}{{ with .nodeSelector }}yes{{ end }}{{ end }}
 {{- end }}
 {{- end }}
-
-{{- define "gpu-inference.check.scaling" -}}
-{{- $path := printf "models.%s.autoscaling" .name }}
-{{- $scaling := .spec.autoscaling }}
-{{- if $scaling.enabled }}
-  {{- if lt (int64 $scaling.maxReplicas) (int64 $scaling.minReplicas) }}
-{{ $path }}.maxReplicas: {{ int64 $scaling.maxReplicas }} is less than minReplicas, {{ int64 $scaling.minReplicas }}. Fix: raise maxReplicas or lower minReplicas.
-  {{- end }}
-  {{- if not .runtime.metrics.inFlight }}
-{{ $path }}.enabled: {{ .spec.runtime }} has no metric of requests in flight. Fix: set it to false, or runtimes.{{ .spec.runtime }}.metrics.inFlight.
-  {{- else }}
-    {{- with .runtime.metrics.since }}
-      {{- if and $.spec.runtimeVersion (semverCompare (printf "<%s-0" .) $.spec.runtimeVersion) }}
-{{ $path }}.enabled: {{ $.spec.runtime }} {{ $.spec.runtimeVersion }} has no metric of requests in flight. Fix: use {{ . }} or newer, or set it to false.
-      {{- end }}
-    {{- end }}
-    {{- range $label, $from := .runtime.metrics.inFlight.selector }}
-      {{- $value := include "gpu-inference.args.at" (dict "spec" $.spec "path" $from) }}
-      {{- if or (gt (len $value) 63) (not (regexMatch "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$" $value)) }}
-models.{{ $.name }}.{{ $from }}: {{ toJson $value }} selects the metric and so has to be a valid label value. Fix: use letters, digits, "-", "_" and ".", at most 63.
-      {{- end }}
-    {{- end }}
-  {{- end }}
-{{- end }}
-{{- end }}

@@ -8,6 +8,9 @@ gpu-inference.pod.template: labels, annotations and spec, below `template:` of a
         {{- range $name, $value := .spec.podLabels }}
         {{ $name }}: {{ toJson $value }}
         {{- end }}
+        {{- if get .spec.autoscaling.target "queueComputeRatio" }}
+        gpu-inference.io/service: {{ .fullname }}
+        {{- end }}
       annotations:
         {{- template "gpu-inference.pod.annotations" . }}
     spec:

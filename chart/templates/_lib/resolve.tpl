@@ -4,6 +4,8 @@ chart share:
   .resolved.models    list of what the templates render from: {name, fullname, metadata, selector, nodes, sizes, spec, kind, runtime,
                       accelerator, cloud, root}
   .resolved.networked   those of them that have more to do with the network than a Service
+  .resolved.scaled      those of them with an autoscaler; they also have .signals
+  .resolved.operated    models whose pods an operator makes; they are not among the others
   .resolved.shared      those that do not simply ask for whole GPUs
   .resolved.claimed     those of them that claim their GPUs (.claim)
   .resolved.unknown   text: names of presets that do not exist, a line each
@@ -13,7 +15,7 @@ models.<name>; then entries that are `false` are removed, and what follows from 
 {{- define "gpu-inference.resolve.all" -}}
 {{- if not (hasKey . "resolved") }}
   {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict }}
-  {{- $resolved := dict "models" list "networked" list "shared" list "claimed" list "unknown" "" }}
+  {{- $resolved := dict "models" list "networked" list "scaled" list "operated" list "shared" list "claimed" list "unknown" "" }}
   {{- $_ := set . "resolved" $resolved }}
   {{- $wanted := dict "root" . "store" $store "kind" "clouds" "name" .Values.cloud "what" "cloud" "path" "cloud" }}
   {{- $_ := set $resolved "unknown" (include "gpu-inference.resolve.preset" $wanted) }}
@@ -27,10 +29,19 @@ models.<name>; then entries that are `false` are removed, and what follows from 
     {{- template "gpu-inference.resolve.presets" $m }}
     {{- if hasKey $m "accelerator" }}
       {{- template "gpu-inference.resolve.model" $m }}
-      {{- $models = append $models $m }}
-      {{- if or $m.spec.networkPolicy.enabled $m.spec.ingress.enabled $m.spec.gateway.enabled }}{{ $networked = append $networked $m }}{{ end }}
       {{- if $m.shared }}{{ $shared = append $shared $m }}{{ end }}
       {{- if $m.claim }}{{ $claimed = append $claimed $m }}{{ end }}
+      {{- if hasKey $m.kind "operated" }}
+        {{- $_ := set $resolved "operated" (append $resolved.operated $m) }}
+        {{- if $m.spec.autoscaling.enabled }}{{ template "gpu-inference.scaling.signals" $m }}{{ end }}
+        {{- continue }}
+      {{- end }}
+      {{- $models = append $models $m }}
+      {{- if or $m.spec.networkPolicy.enabled $m.spec.ingress.enabled $m.spec.gateway.enabled }}{{ $networked = append $networked $m }}{{ end }}
+      {{- if $m.spec.autoscaling.enabled }}
+        {{- template "gpu-inference.scaling.signals" $m }}
+        {{- $_ := set $resolved "scaled" (append $resolved.scaled $m) }}
+      {{- end }}
     {{- end }}
   {{- end }}
   {{- $_ := set $resolved "models" $models }}

@@ -1,4 +1,106 @@
 {{/*
+gpu-inference.scaling.signals sets .signals, what the autoscaler goes by, always in the same order: a list of {key of the target,
+type of the metric, name, series, query, selector, value}. One whose name is empty has no series.
+*/}}
+{{- define "gpu-inference.scaling.signals" -}}
+{{- $metrics := .runtime.metrics }}
+{{- $names := dig "names" dict $metrics }}
+{{- $known := dict
+      "cpuUtilization" (dict "type" "Resource" "name" "cpu")
+      "memoryUtilization" (dict "type" "Resource" "name" "memory")
+      "gpuUtilization" (dict "type" "Pods" "name" (get .accelerator "utilization"))
+      "queueComputeRatio" (get $metrics "queueComputeRatio" | default dict)
+      "requestsInFlight" (get $metrics "inFlight" | default dict) }}
+{{- range $key, $name := dict "requestsWaiting" "waiting" "kvCacheUsage" "kvCacheUsage" }}
+  {{- $series := get $names $name }}
+  {{- $query := printf "sum(%s{<<.LabelMatchers>>})" $series }}
+  {{- /* A colon is legal in a series, not in the path of a metrics API. */}}
+  {{- $_ := set $known $key (dict "name" ($series | replace ":" "_" | trimPrefix "_") "query" $query) }}
+{{- end }}
+{{- $signals := list }}
+{{- $target := .spec.autoscaling.target }}
+{{- range list "cpuUtilization" "memoryUtilization" "gpuUtilization" "queueComputeRatio" "requestsWaiting" "kvCacheUsage" "requestsInFlight" }}
+  {{- if get $target . }}
+    {{- $type := ternary "Object" "External" (eq . "queueComputeRatio") }}
+    {{- $signals = append $signals (merge (dict "key" . "value" (get $target .)) (index $known .) (dict "type" $type "name" "")) }}
+  {{- end }}
+{{- end }}
+{{- $_ := set . "signals" $signals }}
+{{- end }}
+
+{{/*
+gpu-inference.scaling.hpa is the spec of a HorizontalPodAutoscaler. Takes {model, target: {apiVersion, kind, name}, minReplicas,
+maxReplicas, labels: more labels of the series, for a model with several targets}.
+*/}}
+{{- define "gpu-inference.scaling.hpa" -}}
+scaleTargetRef:
+  apiVersion: {{ .target.apiVersion }}
+  kind: {{ .target.kind }}
+  name: {{ .target.name }}
+minReplicas: {{ int64 .minReplicas }}
+maxReplicas: {{ int64 .maxReplicas }}
+metrics:
+  {{- include "gpu-inference.scaling.metrics" . | nindent 2 }}
+behavior:
+  {{- include "gpu-inference.scaling.behavior" .model.spec.autoscaling.behavior | trim | nindent 2 }}
+{{- end }}
+
+{{/*
+gpu-inference.scaling.metrics: entries of a HorizontalPodAutoscaler. Takes {model, labels}.
+*/}}
+{{- define "gpu-inference.scaling.metrics" -}}
+{{- $fullname := .model.fullname }}
+{{- $labels := include "gpu-inference.scaling.labels" . | fromJson }}
+{{- $entries := list }}
+{{- range .model.signals }}
+  {{- $metric := dict "name" .name }}
+  {{- $target := dict "type" "AverageValue" "averageValue" (include "gpu-inference.scaling.quantity" .value) }}
+  {{- $entry := dict "metric" $metric "target" $target }}
+  {{- if eq .type "Resource" }}
+    {{- $entry = dict "name" .name "target" (dict "type" "Utilization" "averageUtilization" (int64 .value)) }}
+  {{- else if eq .type "Object" }}
+    {{- $_ := set $entry "describedObject" (dict "apiVersion" "v1" "kind" "Service" "name" $fullname) }}
+  {{- else if eq .type "External" }}
+    {{- $own := dict }}
+    {{- range $label, $path := .selector }}
+      {{- $_ := set $own $label (include "gpu-inference.args.at" (dict "spec" $.model.spec "path" $path)) }}
+    {{- end }}
+    {{- $_ := set $metric "selector" (dict "matchLabels" (merge $own $labels)) }}
+  {{- end }}
+  {{- $entries = append $entries (dict "type" .type (lower .type) $entry) }}
+{{- end }}
+{{- concat $entries .model.spec.autoscaling.metrics | toYaml }}
+{{- end }}
+
+{{/*
+gpu-inference.scaling.quantity writes a number as the API server does, so that nothing sees a difference.
+*/}}
+{{- define "gpu-inference.scaling.quantity" -}}
+{{- if eq (float64 .) (floor .) }}{{ int64 . }}{{ else }}{{ round (mulf . 1000) 0 | int64 }}m{{ end }}
+{{- end }}
+
+{{/*
+gpu-inference.scaling.labels: by which a model's series are found, as JSON. Takes {model, labels}.
+*/}}
+{{- define "gpu-inference.scaling.labels" -}}
+{{- $labels := dict "app_kubernetes_io_instance" .model.root.Release.Name "gpu_inference_io_model" .model.name }}
+{{- merge $labels (get . "labels" | default dict) | toJson }}
+{{- end }}
+
+{{/*
+gpu-inference.scaling.promql is a signal's query for Prometheus itself. Takes {model, labels, signal}.
+*/}}
+{{- define "gpu-inference.scaling.promql" -}}
+{{- $labels := include "gpu-inference.scaling.labels" . | fromJson }}
+{{- $matchers := list (printf "namespace=%s" (toJson .model.root.Release.Namespace)) }}
+{{- range $label, $path := .signal.selector }}
+  {{- $_ := set $labels $label (include "gpu-inference.args.at" (dict "spec" $.model.spec "path" $path)) }}
+{{- end }}
+{{- range $label, $value := $labels }}{{ $matchers = append $matchers (printf "%s=%s" $label (toJson $value)) }}{{ end }}
+{{- .signal.query | replace "<<.LabelMatchers>>" ($matchers | join ",") | replace "<<.GroupBy>>" "namespace" }}
+{{- end }}
+
+{{/*
 gpu-inference.scaling.behavior writes both directions of autoscaling.behavior as they are, but numbers as integers.
 */}}
 {{- define "gpu-inference.scaling.behavior" -}}

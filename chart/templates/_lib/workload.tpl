@@ -15,6 +15,19 @@ StatefulSet's pods take 11 for the hash of their version, and a group's number g
   {{- $_ := set $kinds "LeaderWorkerSet" (dict
         "apiVersion" "leaderworkerset.x-k8s.io/v1" "revisionLabel" "leaderworkerset.sigs.k8s.io/template-revision-hash"
         "longestName" 48 "wait" "wait --for=condition=Available --timeout=1h leaderworkerset/") }}
+  {{- /* Made by an operator: what it makes itself, and which values it has nothing for. */}}
+  {{- $none := list "ingress.enabled" "gateway.enabled" "networkPolicy.enabled" "claims" "service.nodePorts" "service.externalTrafficPolicy"
+        "service.loadBalancerSourceRanges" "service.sessionAffinity" "autoscaling.metrics" }}
+  {{- $_ := set $kinds "RayService" (dict
+        "apiVersion" "ray.io/v1" "revisionLabel" "ray.io/cluster" "longestName" 40 "operated" "rayService" "service" "-serve-svc"
+        "none" (concat $none (list "service.annotations" "monitoring.podMonitor.enabled" "extraArgs"))
+        "wait" "wait --for=condition=Ready --timeout=1h rayservice/") }}
+  {{- $_ := set $kinds "NIMService" (dict
+        "apiVersion" "apps.nvidia.com/v1alpha1" "revisionLabel" "pod-template-hash" "longestName" 48 "operated" "nimService"
+        "service" "" "ownAccount" true
+        "none" (concat (without $none "autoscaling.metrics") (list "volumes" "pod" "container" "absentNodeLabels" "image.digest" "accelerator.dra"
+          "serviceAccount.annotations" "serviceAccount.name"))
+        "wait" "wait --for=jsonpath={.status.state}=Ready --timeout=1h nimservice/") }}
 {{- end }}
 {{- $_ := set . "kind" (index $kinds .spec.workload) }}
 {{- end }}

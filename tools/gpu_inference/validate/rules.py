@@ -5,13 +5,19 @@ One function a rule set, as in chart/templates/_lib/check*.tpl; a test sends eve
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gpu_inference.resolve import resolve_values
-from gpu_inference.validate import runtime_rules, sharing_rules, traffic, workload_rules
+from gpu_inference.validate import (
+    operator_rules,
+    runtime_rules,
+    scaling_rules,
+    sharing_rules,
+    traffic,
+    workload_rules,
+)
 from gpu_inference.validate.schema_errors import Mistake, mistakes, nearest, show
 from gpu_inference.values.presets import KINDS, Kind, load_presets
 from gpu_inference.values.tree import Path
@@ -175,26 +181,6 @@ def _tolerations(model: Model) -> Iterator[Mistake]:
         yield model.mistake("toleration-key", "pod.tolerations", f"one {message}", fix)
 
 
-def _scaling(model: Model) -> Iterator[Mistake]:
-    scaling, runtime = model.spec["autoscaling"], model.spec["runtime"]
-    if not scaling["enabled"]:
-        return
-    if scaling["maxReplicas"] < scaling["minReplicas"]:
-        message = f"{scaling['maxReplicas']} is less than minReplicas, {scaling['minReplicas']}"
-        yield model.mistake("replicas", "autoscaling.maxReplicas", message, "raise maxReplicas or lower minReplicas")
-    signal = model.runtime["metrics"].get("inFlight")
-    if not signal:
-        message = f"{runtime} has no metric of requests in flight"
-        fix = f"set it to false, or runtimes.{runtime}.metrics.inFlight"
-        yield model.mistake("scaling-signal", "autoscaling.enabled", message, fix)
-        return
-    for path in signal.get("selector", {}).values():
-        value = str(model.at(path))
-        if not re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", value):
-            message = f"{show(value)} selects the metric and so has to be a valid label value"
-            yield model.mistake("label-value", path, message, 'use letters, digits, "-", "_" and ".", at most 63')
-
-
 def _network(model: Model) -> Iterator[Mistake]:
     port = model.spec["service"]["port"]
     for name, taken in model.runtime["ports"].items():
@@ -308,7 +294,8 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     _image,
     _nodes,
     _tolerations,
-    _scaling,
+    *scaling_rules.RULES,
+    *operator_rules.RULES,
     _network,
     _startup,
     *traffic.RULES,

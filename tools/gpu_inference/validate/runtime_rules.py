@@ -42,17 +42,6 @@ def version(model: Model) -> Iterator[Mistake]:
         yield model.mistake("runtime-version", "runtimeVersion", message, fix)
 
 
-def metrics(model: Model) -> Iterator[Mistake]:
-    """A metric that the server does not have yet would leave the autoscaler without a signal."""
-    said, own = model.runtime["metrics"], model.spec.get("runtimeVersion")
-    if not (model.spec["autoscaling"]["enabled"] and "inFlight" in said and "since" in said and own):
-        return
-    if numbers(own) < numbers(said["since"]):
-        message = f"{model.spec['runtime']} {own} has no metric of requests in flight"
-        fix = f"use {said['since']} or newer, or set it to false"
-        yield model.mistake("scaling-signal", "autoscaling.enabled", message, fix)
-
-
 def layers(model: Model) -> Iterator[Mistake]:
     if model.spec["workload"] == "LeaderWorkerSet":  # its pods hold the layers
         return
@@ -121,4 +110,4 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(numbers + [0] * (3 - len(numbers)))
 
 
-RULES = (status, version, metrics, layers, references)
+RULES = (status, version, layers, references)

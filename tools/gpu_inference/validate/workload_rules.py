@@ -14,13 +14,19 @@ if TYPE_CHECKING:
 
 # Characters an object's name may have: of 63 of a label, a StatefulSet's pods take 11 for the hash of their version,
 # and a group's number goes before it.
-LONGEST_NAME = {"Deployment": 56, "StatefulSet": 52, "LeaderWorkerSet": 48}
+LONGEST_NAME = {"Deployment": 56, "StatefulSet": 52, "LeaderWorkerSet": 48, "RayService": 40, "NIMService": 48}
 
 
 def arguments(model: Model) -> list[Mapping[str, Any]]:
     """Entries of the preset that the server's arguments are made from."""
     spread = model.runtime.get("multiNode") if model.spec["workload"] == "LeaderWorkerSet" else None
     return [*model.runtime["args"], *(spread["args"] + spread["workerArgs"] if spread else ())]
+
+
+def most_pods(model: Model) -> int:
+    """Pods that serve a model there may be at once, without those a rollout adds."""
+    scaling = model.spec["autoscaling"]
+    return int(scaling["maxReplicas"] if scaling["enabled"] else model.spec["replicas"])
 
 
 def group(model: Model) -> Iterator[Mistake]:
@@ -69,10 +75,9 @@ def rollout(model: Model) -> Iterator[Mistake]:
 
 def claims(model: Model) -> Iterator[Mistake]:
     """A claim of a Deployment is one for all its pods: where a single node can mount it, the others wait for ever."""
-    if model.spec["workload"] == "StatefulSet":
+    if model.spec["workload"] not in ("Deployment", "LeaderWorkerSet"):
         return
-    scaling = model.spec["autoscaling"]
-    pods = scaling["maxReplicas"] if scaling["enabled"] else model.spec["replicas"]
+    pods = most_pods(model)
     if model.spec["workload"] == "LeaderWorkerSet":
         pods *= model.spec["parallelism"]["pipeline"]
     for name, claim in model.spec["claims"].items():

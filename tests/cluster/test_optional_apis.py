@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from support.cluster import get, restricted_namespace, wait_for
+from support.gitops import manifests
 from support.matrix import scenario
-from support.objects import one
+from support.objects import name, one
 
 from gpu_inference.cluster.crds import definitions
 from gpu_inference.cluster.provider import Provider
@@ -38,6 +39,11 @@ LEAST: dict[str, dict[str, Any]] = {
         "rayClusterConfig": {"headGroupSpec": {"template": {"spec": {"containers": []}}}},
     },
     "NIMService": {"image": {"repository": "a", "tag": "b"}, "authSecret": "a"},
+    "Application": {"project": "a", "destination": {}},
+    "ApplicationSet": {"generators": [{}], "template": {"metadata": {}, "spec": {"project": "a", "destination": {}}}},
+    "AppProject": {"sourceRepos": ["a"]},
+    "HelmRelease": {"interval": "5m"},
+    "GitRepository": {"interval": "5m", "url": "https://a"},
     "NIMCache": {"source": {"ngc": {"authSecret": "a", "modelPuller": "a:b"}}, "storage": {"pvc": {}}},
     "ScaledObject": {"scaleTargetRef": {"name": "a"}, "triggers": [{"type": "prometheus", "metadata": {"query": "1"}}]},
 }
@@ -85,6 +91,17 @@ def test_the_least_object_is_accepted_and_an_empty_one_is_not(provider: Provider
     del without["spec"]
     with pytest.raises(UserError, match="spec"):
         dry_run(provider, without)
+
+
+@pytest.mark.parametrize("manifest", manifests(), ids=name)
+def test_manifests_of_argo_cd_and_flux_are_accepted(
+    provider: Provider, namespace: str, manifest: dict[str, Any]
+) -> None:
+    here = {**manifest, "metadata": {**manifest["metadata"], "namespace": namespace}}
+    assert dry_run(provider, here)
+    here["spec"] = {**here["spec"], "syncPolcy": {}}
+    with pytest.raises(UserError, match="syncPolcy"):
+        dry_run(provider, here)
 
 
 def test_a_wrong_field_of_a_group_is_refused(provider: Provider, namespace: str) -> None:

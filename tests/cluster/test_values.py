@@ -24,9 +24,10 @@ from support.cluster import (
     wait_for,
 )
 from support.expected import specs
-from support.matrix import SCENARIOS, Case, cases, scenario
+from support.matrix import CLOUDS, SCENARIOS, Case, cases, scenario
 from support.objects import CAPACITY_LABEL, MODEL_LABEL, OPERATED
 from support.render import RELEASE, helm, load_yaml, render
+from support.switches import combined
 
 from gpu_inference.cluster.embedded import EmbeddedCluster
 from gpu_inference.cluster.provider import Provider
@@ -104,7 +105,7 @@ def dry_namespace(provider: Provider) -> Iterator[str]:
         yield name
 
 
-@pytest.mark.parametrize("case", cases(), ids=str)
+@pytest.mark.parametrize("case", [*cases(), *map(combined, CLOUDS)], ids=str)
 def test_api_server_accepts_every_object(provider: Provider, dry_namespace: str, case: Case) -> None:
     """Server-side, with admission and field validation; a warning (Pod Security's, a deprecation's) is an error."""
     objects = {

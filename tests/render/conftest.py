@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from support.matrix import Case, cases
+from support.matrix import CLOUDS, Case, cases
 from support.render import MAJORS
+from support.switches import combined
 from support.views import Model, models
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" in metafunc.fixturenames:
-        metafunc.parametrize("case", cases(), ids=str, scope="session")
+        metafunc.parametrize("case", [*cases(), *map(combined, CLOUDS)], ids=str, scope="session")
     if "major" in metafunc.fixturenames:
         metafunc.parametrize("major", MAJORS, ids="helm{}".format)
 

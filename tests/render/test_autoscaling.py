@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from support.matrix import RUNTIMES
-from support.objects import maybe, of_kind
+from support.objects import maybe
 from support.render import RELEASE, load_yaml
 
 from gpu_inference.paths import CHART, ROOT
@@ -65,7 +65,8 @@ def test_the_metric_can_be_found(models):
 
 def test_scrape_annotations_name_the_metrics_port(models):
     for model in models:
-        if not model.spec["monitoring"]["annotations"]:
+        monitoring = model.spec["monitoring"]
+        if not monitoring["annotations"] or monitoring["podMonitor"]["enabled"]:
             continue
         annotations, metrics = model.pod["metadata"]["annotations"], model.runtime["metrics"]
         assert annotations["prometheus.io/scrape"] == "true"
@@ -100,9 +101,3 @@ def test_pdb_protects_and_never_blocks(models):
             assert model.pdb["spec"]["maxUnavailable"] == values["pdb"]["maxUnavailable"]
             assert model.pdb["spec"]["maxUnavailable"] not in (0, "0%"), "blocks every drain"
             assert model.pdb["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
-
-
-def test_pdbs_do_not_overlap(case):
-    """A pod under two budgets cannot be evicted at all."""
-    selectors = [str(p["spec"]["selector"]) for p in of_kind(case.objects, "PodDisruptionBudget")]
-    assert len(selectors) == len(set(selectors))

@@ -25,13 +25,17 @@ def canary_pod(model: Model) -> dict[str, Any]:
     return pod
 
 
+def tested(models: list[Model]) -> list[Model]:
+    return [model for model in models if model.spec["test"]["enabled"]]
+
+
 def request_of(model: Model) -> dict[str, Any]:
     """What the pod is told to ask."""
     return json.loads(env_of(canary_pod(model)["spec"]["containers"][0])["CANARY"]["value"])
 
 
 def test_every_model_is_asked_through_its_service(models):
-    for model in models:
+    for model in tested(models):
         asked, preset = request_of(model), model.spec["canary"].get("request", model.runtime["canary"])
         service, port = model.service["metadata"]["name"], model.spec["service"]["port"]
         path = preset["path"].replace("{servedName}", model.spec["model"]["servedName"])
@@ -60,7 +64,7 @@ def test_test_pods_are_hooks_that_go_again(case):
 
 def test_services_do_not_reach_test_pods(case, models):
     """A Service that selected them would send them requests."""
-    for model in models:
+    for model in tested(models):
         labels = canary_pod(model)["metadata"]["labels"]
         for obj in of_kind(case.objects, "Service", "PodDisruptionBudget", "Deployment", "StatefulSet", "PodMonitor"):
             assert not selects(obj["spec"]["selector"], labels)
@@ -69,7 +73,7 @@ def test_services_do_not_reach_test_pods(case, models):
 def test_the_script_is_mounted(case, models):
     (script,) = [found for found in of_kind(case.objects, "ConfigMap", hooks=True) if is_hook(found)]
     assert script["data"]["canary.py"].strip() == (CHART / "files/canary.py").read_text().strip()
-    for model in models:
+    for model in tested(models):
         pod = canary_pod(model)
         (container,) = containers(pod)
         assert container["command"] == ["python3", "/canary/canary.py"]

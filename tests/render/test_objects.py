@@ -9,7 +9,7 @@ import shutil
 import pytest
 import yaml
 from support.matrix import CLOUDS, RUNTIMES, matrix
-from support.objects import MODEL_LABEL, SERVING, containers, model_of, name, of_kind, pod_templates, walk
+from support.objects import MODEL_LABEL, SERVING, model_of, name, of_kind, pod_templates
 from support.render import NAMESPACE, RELEASE, helm, render, scratch_dir
 from support.views import models
 
@@ -65,44 +65,6 @@ def test_selectors_are_literals_and_match_the_pods(models):
             assert model.pdb["spec"]["selector"] == {"matchLabels": labels, "matchExpressions": expressions}
         elif model.pdb:
             assert model.pdb["spec"]["selector"] == {"matchLabels": literal}
-
-
-def test_no_null_anywhere(case):
-    for obj in case.objects:
-        assert [path for path, value in walk(obj) if value is None] == [], name(obj)
-
-
-def test_nothing_is_left_unrendered(case):
-    for obj in case.objects:
-        for path, value in walk(obj):
-            if isinstance(value, str):
-                assert "<no value>" not in value and "map[" not in value and "%!" not in value, f"{name(obj)} {path}"
-
-
-def test_no_duplicate_names_in_lists(case):
-    """Server-side apply, Helm 4's default, refuses them."""
-    for where, pod in pod_templates(case.objects):
-        spec = pod["spec"]
-        lists = {"volumes": [v["name"] for v in spec.get("volumes", [])]}
-        for c in containers(pod):
-            lists[f"{c['name']}.env"] = [e["name"] for e in c.get("env", [])]
-            lists[f"{c['name']}.ports"] = [p["name"] for p in c.get("ports", [])]
-            lists[f"{c['name']}.port numbers"] = [p["containerPort"] for p in c.get("ports", [])]
-            lists[f"{c['name']}.mountPaths"] = [m["mountPath"] for m in c.get("volumeMounts", [])]
-        lists["containers"] = [c["name"] for c in containers(pod)]
-        for what, names in lists.items():
-            assert len(names) == len(set(names)), f"{where} {what}: {names}"
-
-
-def test_mounts_have_volumes_and_volumes_are_mounted(case):
-    claimed = {
-        name(o): {c["metadata"]["name"] for c in o["spec"].get("volumeClaimTemplates", [])}
-        for o in of_kind(case.objects, "StatefulSet")
-    }
-    for where, pod in pod_templates(case.objects):
-        volumes = {v["name"] for v in pod["spec"].get("volumes", [])} | claimed.get(where, set())
-        mounted = {m["name"] for c in containers(pod) for m in c.get("volumeMounts", [])}
-        assert mounted == volumes, where
 
 
 def test_references_resolve(case):

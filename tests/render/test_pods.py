@@ -7,19 +7,6 @@ import json
 from kubernetes.utils.quantity import parse_quantity
 from support.expected import kept, path
 from support.objects import OPERATED, SERVING, containers, env_of, name, of_kind, pod_templates
-from support.restricted import violations
-
-
-def test_pods_are_restricted(case):
-    """Pod Security "restricted", of every pod and test pod."""
-    found = {where: violations(pod) for where, pod in pod_templates(case.objects)}
-    assert {where: v for where, v in found.items() if v} == {}
-
-
-def test_root_file_system_is_read_only(case):
-    for where, pod in pod_templates(case.objects):
-        for c in containers(pod):
-            assert c["securityContext"]["readOnlyRootFilesystem"] is True, f"{where} {c['name']}"
 
 
 def test_writable_directories_are_mounted(models):

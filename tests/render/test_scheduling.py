@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from support.expected import kept
-from support.objects import pod_templates
 
 
 def test_node_selector(models):
@@ -39,13 +38,6 @@ def test_tolerations(models):
 
 def _sorted(toleration: dict) -> list:
     return sorted(toleration.items())
-
-
-def test_no_toleration_without_a_key(case):
-    """It would tolerate karpenter.sh/disrupted and node.kubernetes.io/not-ready too: such pods are never drained."""
-    for where, pod in pod_templates(case.objects):
-        for toleration in pod["spec"].get("tolerations", []):
-            assert toleration.get("key"), where
 
 
 def _forbidden(pod: dict) -> set[str]:

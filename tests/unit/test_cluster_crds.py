@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def test_every_file_names_its_source(path):
 def test_names_are_the_servers(kind):
     spec = DEFINITIONS[kind]["spec"]
     assert DEFINITIONS[kind]["metadata"]["name"] == f"{spec['names']['plural']}.{spec['group']}"
-    assert spec["names"]["plural"] == kind.lower() + "s"
+    assert spec["names"]["plural"] == re.sub("ys$", "ies", kind.lower() + "s")
 
 
 @pytest.mark.parametrize("kind", DEFINITIONS)

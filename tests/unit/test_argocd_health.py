@@ -145,6 +145,7 @@ def test_checks_are_for_kinds_the_chart_can_render():
         "argoproj.io_Application",
         "argoproj.io_ApplicationSet",
         "argoproj.io_AppProject",
+        "external-secrets.io_ExternalSecret",
         "gateway.networking.k8s.io_GRPCRoute",
         "gateway.networking.k8s.io_HTTPRoute",
         "helm.toolkit.fluxcd.io_HelmRelease",

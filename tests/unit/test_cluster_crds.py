@@ -54,6 +54,7 @@ def test_every_custom_object_of_the_chart_has_a_definition():
         "batch",
         "rbac.authorization.k8s.io",
         "resource.k8s.io",
+        "scheduling.k8s.io",
     }
     custom = {
         (o["kind"], o["apiVersion"])

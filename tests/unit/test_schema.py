@@ -144,14 +144,16 @@ def test_adapter_rules_are_the_presets():
     presets = load_presets("runtimes").values()
     signals = [preset["metrics"]["inFlight"] for preset in presets if "inFlight" in preset["metrics"]]
     base = '<<with index .LabelValuesByName "gpu_inference_io_base_requests">>'
-    wanted = {
-        signal["name"]: f"{base}clamp_min(<<end>>{signal['query']}{base} - <<.>>, 0)<<end>>" for signal in signals
-    }
+
+    def above_the_base(query: str) -> str:
+        return f"{base}clamp_min(<<end>>{query}{base} - <<.>>, 0)<<end>>"
+
+    wanted = {signal["name"]: above_the_base(signal["query"]) for signal in signals}
     assert len(wanted) == len(signals), "two runtimes' signals of one name"
     for preset in presets:
         for series in (preset["metrics"]["names"].get(name) for name in ("waiting", "kvCacheUsage")):
             if series:
-                wanted[series.replace(":", "_")] = f"sum({series}{{<<.LabelMatchers>>}})"
+                wanted[series.replace(":", "_")] = above_the_base(f"sum({series}{{<<.LabelMatchers>>}})")
     assert len(wanted) > len(signals) + 10
     assert {rule["name"]["as"]: rule["metricsQuery"] for rule in rules} == wanted
     for rule in rules:

@@ -2,35 +2,9 @@
 gpu-inference.check.models asks every model everything. Takes .resolved. `template` costs a quarter of `include`, and there are many.
 */}}
 {{- define "gpu-inference.check.models" -}}
-{{- range concat .models .operated }}
-  {{- template "gpu-inference.check.name" . }}
-  {{- template "gpu-inference.check.source" . }}
-  {{- if or .spec.claims .spec.ingress.enabled .spec.networkPolicy.enabled }}{{ template "gpu-inference.check.names" . }}{{ end }}
-  {{- template "gpu-inference.check.image" . }}
-  {{- template "gpu-inference.check.preset" . }}
-  {{- template "gpu-inference.check.startup" . }}
-  {{- template "gpu-inference.check.accelerator" . }}
-  {{- template "gpu-inference.check.nodes" . }}
-  {{- template "gpu-inference.check.network" . }}
-  {{- template "gpu-inference.check.arguments" . }}
-  {{- template "gpu-inference.check.labels" . }}
-  {{- template "gpu-inference.check.env" . }}
-  {{- template "gpu-inference.check.resources" . }}
-  {{- template "gpu-inference.check.volumes" . }}
-  {{- template "gpu-inference.check.pod" . }}
-  {{- template "gpu-inference.check.group" . }}
-  {{- template "gpu-inference.check.neighbours" . }}
-  {{- template "gpu-inference.check.rollout" . }}
-  {{- template "gpu-inference.check.claims" . }}
-  {{- $service := .spec.service }}
-  {{- if or $service.nodePorts (hasKey $service "loadBalancerSourceRanges") (hasKey $service "externalTrafficPolicy") }}
-    {{- template "gpu-inference.check.service" . }}
-  {{- end }}
-{{- end }}
+{{- range concat .models .operated }}{{ template "gpu-inference.check.model" . }}{{ end }}
 {{- range .operated }}{{ template "gpu-inference.check.operated" . }}{{ end }}
-{{- range .scaled }}
-  {{- template "gpu-inference.check.scaling" . }}
-{{- end }}
+{{- range .scaled }}{{ template "gpu-inference.check.scaling" . }}{{ end }}
 {{- range .networked }}{{ template "gpu-inference.check.traffic" . }}{{ end }}
 {{- range .engines }}{{ template "gpu-inference.check.engine" . }}{{ end }}
 {{- range .watched }}{{ template "gpu-inference.check.health" . }}{{ end }}
@@ -41,5 +15,34 @@ gpu-inference.check.models asks every model everything. Takes .resolved. `templa
   {{- template "gpu-inference.check.share" . }}
   {{- template "gpu-inference.check.weights" . }}
   {{- template "gpu-inference.check.claim" . }}
+{{- end }}
+{{- end }}
+
+{{/*
+gpu-inference.check.model asks one model what every model is asked.
+*/}}
+{{- define "gpu-inference.check.model" -}}
+{{- template "gpu-inference.check.name" . }}
+{{- template "gpu-inference.check.source" . }}
+{{- if or .spec.claims .spec.ingress.enabled .spec.networkPolicy.enabled }}{{ template "gpu-inference.check.names" . }}{{ end }}
+{{- template "gpu-inference.check.image" . }}
+{{- template "gpu-inference.check.preset" . }}
+{{- template "gpu-inference.check.startup" . }}
+{{- template "gpu-inference.check.accelerator" . }}
+{{- template "gpu-inference.check.nodes" . }}
+{{- template "gpu-inference.check.network" . }}
+{{- template "gpu-inference.check.arguments" . }}
+{{- template "gpu-inference.check.labels" . }}
+{{- template "gpu-inference.check.env" . }}
+{{- template "gpu-inference.check.resources" . }}
+{{- template "gpu-inference.check.volumes" . }}
+{{- template "gpu-inference.check.pod" . }}
+{{- template "gpu-inference.check.group" . }}
+{{- template "gpu-inference.check.neighbours" . }}
+{{- template "gpu-inference.check.rollout" . }}
+{{- template "gpu-inference.check.claims" . }}
+{{- $service := .spec.service }}
+{{- if or $service.nodePorts (hasKey $service "loadBalancerSourceRanges") (hasKey $service "externalTrafficPolicy") }}
+  {{- template "gpu-inference.check.service" . }}
 {{- end }}
 {{- end }}

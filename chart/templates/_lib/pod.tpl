@@ -45,10 +45,21 @@ the place it has in a Deployment: indenting it there again would take a third of
       priorityClassName: {{ include "gpu-inference.capacity.priority" (dict "root" $.root "name" .) }}
       {{- end }}
       {{- .nodes | replace "\n" "\n      " }}
+      {{- if .spec.spread }}{{ template "gpu-inference.pod.spread" . }}{{ end }}
+      {{- if or .folder .engine }}{{ template "gpu-inference.pod.init" . }}{{ end }}
+      {{- with .claim }}
+      resourceClaims: [{name: gpu, resourceClaimTemplateName: {{ .name }}}]
+      {{- end }}
+      containers:
+        - {{ template "gpu-inference.container.spec" . }}
+      volumes:
+        {{- template "gpu-inference.volumes.pod" . }}
+{{- end }}
+
+{{- define "gpu-inference.pod.spread" }}
       {{- $selector := .selector | nindent 14 }}
-      {{- with .spec.spread }}
       topologySpreadConstraints:
-        {{- range $label, $mode := . }}
+        {{- range $label, $mode := .spec.spread }}
         - maxSkew: 1
           topologyKey: {{ $label }}
           whenUnsatisfiable: {{ $mode }}
@@ -57,8 +68,12 @@ the place it has in a Deployment: indenting it there again would take a third of
             matchLabels:
               {{- $selector }}
         {{- end }}
-      {{- end }}
-      {{- if or .folder .engine }}
+{{- end }}
+
+{{/*
+gpu-inference.pod.init: what the server waits for, or has fetched, before it starts.
+*/}}
+{{- define "gpu-inference.pod.init" }}
       initContainers:
         {{- if .engine }}
         - {{ template "gpu-inference.engine.wait" . }}
@@ -70,14 +85,6 @@ the place it has in a Deployment: indenting it there again would take a third of
         {{- template "gpu-inference.download.container" . }}
         {{- end }}
         {{- end }}
-      {{- end }}
-      {{- with .claim }}
-      resourceClaims: [{name: gpu, resourceClaimTemplateName: {{ .name }}}]
-      {{- end }}
-      containers:
-        - {{ template "gpu-inference.container.spec" . }}
-      volumes:
-        {{- template "gpu-inference.volumes.pod" . }}
 {{- end }}
 
 {{/*

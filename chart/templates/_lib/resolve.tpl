@@ -35,34 +35,42 @@ models.<name>; then entries that are `false` are removed, and what follows from 
     {{- template "gpu-inference.resolve.presets" $m }}
     {{- if hasKey $m "accelerator" }}
       {{- template "gpu-inference.resolve.model" $m }}
-      {{- if $m.folder }}{{ $_ := set $resolved "downloads" true }}{{ end }}
-      {{- if and $m.folder (eq $m.fetch "job") }}{{ $_ := set $resolved "jobs" (append $resolved.jobs $m) }}{{ end }}
-      {{- if $m.shared }}{{ $_ := set $resolved "shared" (append $resolved.shared $m) }}{{ end }}
-      {{- if $m.claim }}{{ $_ := set $resolved "claimed" (append $resolved.claimed $m) }}{{ end }}
-      {{- if eq $m.spec.capacity "mixed" }}
-        {{- template "gpu-inference.capacity.burst" $m }}
-        {{- $_ := set $resolved "bursts" (append $resolved.bursts $m.burst) }}
-      {{- end }}
-      {{- if $m.spec.balloon.replicas }}{{ $_ := set $resolved "balloons" (append $resolved.balloons $m) }}{{ end }}
-      {{- if $m.spec.engine.enabled }}{{ $_ := set $resolved "engines" (append $resolved.engines $m) }}{{ end }}
-      {{- if $m.spec.prePull }}{{ $_ := set $resolved "prePulled" (append $resolved.prePulled $m) }}{{ end }}
-      {{- if hasKey $m.kind "operated" }}
-        {{- $_ := set $resolved "operated" (append $resolved.operated $m) }}
-        {{- if $m.spec.autoscaling.enabled }}{{ template "gpu-inference.scaling.signals" $m }}{{ end }}
-        {{- continue }}
-      {{- end }}
-      {{- $models = append $models $m }}
-      {{- if or $m.spec.networkPolicy.enabled $m.spec.ingress.enabled $m.spec.gateway.enabled }}{{ $_ := set $resolved "networked" (append $resolved.networked $m) }}{{ end }}
-      {{- if $m.spec.autoscaling.enabled }}
-        {{- template "gpu-inference.scaling.signals" $m }}
-        {{- $_ := set $resolved "scaled" (append $resolved.scaled $m) }}
-      {{- end }}
-      {{- $monitoring := $m.spec.monitoring }}
-      {{- if or $m.scripts $m.spec.canary.enabled $monitoring.rules.enabled $monitoring.dashboard $monitoring.serviceMonitor.enabled }}{{ $_ := set $resolved "watched" (append $resolved.watched $m) }}{{ end }}
+      {{- template "gpu-inference.resolve.note" $m }}
+      {{- if not (hasKey $m.kind "operated") }}{{ $models = append $models $m }}{{ end }}
     {{- end }}
   {{- end }}
   {{- $_ := set $resolved "models" $models }}
   {{- template "gpu-inference.capacity.classes" (dict "resolved" $resolved "classes" .Values.priorityClasses) }}
+{{- end }}
+{{- end }}
+
+{{/*
+gpu-inference.resolve.note puts a model into the lists it is in, so that what few models use costs the others nothing.
+*/}}
+{{- define "gpu-inference.resolve.note" -}}
+{{- $s := .spec }}
+{{- $resolved := .root.resolved }}
+{{- if .folder }}{{ $_ := set $resolved "downloads" true }}{{ end }}
+{{- if and .folder (eq .fetch "job") }}{{ $_ := set $resolved "jobs" (append $resolved.jobs .) }}{{ end }}
+{{- if .shared }}{{ $_ := set $resolved "shared" (append $resolved.shared .) }}{{ end }}
+{{- if .claim }}{{ $_ := set $resolved "claimed" (append $resolved.claimed .) }}{{ end }}
+{{- if eq $s.capacity "mixed" }}
+  {{- template "gpu-inference.capacity.burst" . }}
+  {{- $_ := set $resolved "bursts" (append $resolved.bursts .burst) }}
+{{- end }}
+{{- if $s.balloon.replicas }}{{ $_ := set $resolved "balloons" (append $resolved.balloons .) }}{{ end }}
+{{- if $s.engine.enabled }}{{ $_ := set $resolved "engines" (append $resolved.engines .) }}{{ end }}
+{{- if $s.prePull }}{{ $_ := set $resolved "prePulled" (append $resolved.prePulled .) }}{{ end }}
+{{- if $s.autoscaling.enabled }}{{ template "gpu-inference.scaling.signals" . }}{{ end }}
+{{- if hasKey .kind "operated" }}
+  {{- $_ := set $resolved "operated" (append $resolved.operated .) }}
+{{- else }}
+  {{- if $s.autoscaling.enabled }}{{ $_ := set $resolved "scaled" (append $resolved.scaled .) }}{{ end }}
+  {{- if or $s.networkPolicy.enabled $s.ingress.enabled $s.gateway.enabled }}{{ $_ := set $resolved "networked" (append $resolved.networked .) }}{{ end }}
+  {{- $monitoring := $s.monitoring }}
+  {{- if or .scripts $s.canary.enabled $monitoring.rules.enabled $monitoring.dashboard $monitoring.serviceMonitor.enabled }}
+    {{- $_ := set $resolved "watched" (append $resolved.watched .) }}
+  {{- end }}
 {{- end }}
 {{- end }}
 

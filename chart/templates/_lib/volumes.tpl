@@ -26,26 +26,26 @@ gpu-inference.volumes.pod: the volumes of a pod. Everything the chart adds is an
           configMap: {name: {{ .fullname }}-files}
 {{- end }}
 {{- if .scripts }}
-        - name: gpu-inference-scripts
-          configMap: {name: {{ include "gpu-inference.labels.fullname" .root }}-scripts}
+        - {name: gpu-inference-scripts, configMap: {name: {{ template "gpu-inference.labels.fullname" .root }}-scripts}}
 {{- end }}
 {{- if hasPrefix "/models" $s.model.path }}
         - name: model
           {{ template "gpu-inference.source.volume" . }}
 {{- end }}
 {{- if .engine }}
-        - name: engine
-          persistentVolumeClaim: {claimName: {{ include "gpu-inference.engine.claim" . }}, readOnly: true}
+        - {name: engine, persistentVolumeClaim: {claimName: {{ template "gpu-inference.engine.claim" . }}, readOnly: true}}
 {{- end }}
 {{- range $name, $volume := $s.volumes }}
         - name: {{ $name }}
   {{- toYaml $volume.source | nindent 10 }}
 {{- end }}
-{{- if ne $s.workload "StatefulSet" }}
-  {{- range $name, $_ := $s.claims }}
+{{- if ne $s.workload "StatefulSet" }}{{ template "gpu-inference.volumes.claims" . }}{{ end }}
+{{- end }}
+
+{{- define "gpu-inference.volumes.claims" }}
+{{- range $name, $_ := .spec.claims }}
         - name: {{ $name }}
           persistentVolumeClaim: {claimName: {{ $.fullname }}-{{ $name }}{{ if and (eq $.fetch "job") (eq $name "cache") }}, readOnly: true{{ end }}}
-  {{- end }}
 {{- end }}
 {{- end }}
 

@@ -83,7 +83,7 @@ def _sizes(spec: Spec, accelerator: Spec, own: Spec) -> Spec:
     gpu, model, sizes = spec["accelerator"], spec["model"], Spec()
     share = part(spec, accelerator)
     if {"weightsDtype", "parametersBillion"} <= model.keys():
-        byte = {"bfloat16": 2, "bf16": 2, "fp16": 2, "fp8": 1}[model["weightsDtype"]]
+        byte = {"bfloat16": 2, "bf16": 2, "fp16": 2, "fp8": 1, "int4": 0.5625}[model["weightsDtype"]]
         disk = math.ceil(1.5 * byte * model["parametersBillion"] / gpu["count"])
         memory = disk + 8
     elif share < 1:
@@ -118,7 +118,7 @@ def _nodes(spec: Spec, accelerator: Spec, cloud: Spec) -> Spec:
     nodes = {k: v for k, v in nodes.items() if (k, v) != (label, product)}
     if gpu["dra"]:
         return nodes
-    marks = json.dumps(dict(cloud["sharing"][accelerator["resource"]][way]))
+    marks = json.dumps(cloud.get("sharing", {}).get(accelerator["resource"], {}).get(way, {}))
     for word, value in (
         ("product", product),
         ("profile", gpu["mig"].get("profile")),

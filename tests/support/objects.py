@@ -41,7 +41,7 @@ def model_of(obj: Object) -> str | None:
 
 def is_beside(obj: Object) -> bool:
     """True for a Deployment beside a model's own: of spot pods above an on-demand base, or of balloons."""
-    labels = obj["metadata"]["labels"]
+    labels = obj["metadata"].get("labels", {})
     return CAPACITY_LABEL in labels or labels.get("app.kubernetes.io/component") == "balloon"
 
 

@@ -36,7 +36,7 @@ def rows(factors: Mapping[str, Sequence[str]], allowed: Callable[[Row], bool]) -
     for pair in waiting:
         if pair not in missing:
             continue
-        row = _complete(dict(pair), order, factors, allowed, missing)
+        row = _complete(dict(pair), order, factors, allowed, missing) if allowed(dict(pair)) else None
         if row is None:
             impossible.add(pair)
             missing.discard(pair)
@@ -54,17 +54,18 @@ def _complete(
     missing: set[Pair],
 ) -> Row | None:
     """The row with all factors, by the values that bring most; None when there is no such row."""
-    if not allowed(row):
-        return None
     left = [factor for factor in order if factor not in row]
     if not left:
         return row
-    factor = left[0]
+    # The factor with the fewest values left first: a row that cannot be completed is given up at once.
+    options = {factor: [value for value in factors[factor] if allowed({**row, factor: value})] for factor in left}
+    factor = min(left, key=lambda factor: len(options[factor]))
 
     def brings(value: str) -> int:
-        return sum(tuple(sorted(((factor, value), other))) in missing for other in row.items())
+        mine = (factor, value)
+        return sum(((mine, other) if mine < other else (other, mine)) in missing for other in row.items())
 
-    for value in sorted(factors[factor], key=lambda value: -brings(value)):
+    for value in sorted(options[factor], key=lambda value: -brings(value)):
         done = _complete({**row, factor: value}, order, factors, allowed, missing)
         if done:
             return done

@@ -42,7 +42,11 @@ STORAGE_PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "models.m.model.revision: llama-cpp has no argument for it",
         "remove it, or define it",
     ),
-    "no file": (_m("llama-cpp"), "models.m.model.file: is not set, and llama-cpp takes one", "name the .gguf file"),
+    "no file": (
+        _m("llama-cpp", storage=JOB, claims={"cache": MANY}),
+        "models.m.model.file: is not set, and llama-cpp takes one",
+        "name the .gguf file",
+    ),
     "path of a node": (
         _m(source="hostPath:///models/x"),
         "models.m.model.source: hostPath:// breaks Pod Security",

@@ -13,7 +13,7 @@ from typing import Any
 
 from .expected import over
 from .matrix import ACCELERATORS, CLOUDS, RUNTIMES, Case, minimal_model, offered, preset
-from .pairwise import Row, rows
+from .pairwise import Pair, Row, rows
 from .render import as_layer
 
 PARENTS = [{"name": "public", "namespace": "gateways"}]
@@ -37,6 +37,33 @@ def _slice(row: Row) -> dict[str, Any]:
     profile, *_ = preset("accelerators", row["accelerator"]).get("mig", {}).get("profiles", ["1g.10gb"])
     return {"accelerator": {"sharing": "mig", "mig": {"profile": profile}}, **POOL}
 
+
+def _model(source: str) -> Callable[[Row], dict[str, Any]]:
+    def made(row: Row) -> dict[str, Any]:
+        ending = preset("runtimes", row["runtime"]).get("modelFile")
+        return {"model": {"source": source, **({"file": f"model{ending}"} if ending else {})}}
+
+    return made
+
+
+def _hub(row: Row) -> dict[str, Any]:
+    return over(_model("hf://organisation/name")(row), {"model": {"tokenSecret": {"name": "hf", "key": "token"}}})
+
+
+# Versions that still build engines, and images of them.
+BUILDERS = {
+    "trtllm": {"runtimeVersion": "1.2.1", "image": {"tag": "1.2.1"}},
+    "triton": {"runtimeVersion": "2.64.0", "image": {"tag": "25.12-trtllm-python-py3"}},
+}
+
+
+def _engine(row: Row) -> dict[str, Any]:
+    engine = {"enabled": True, "source": "pvc://checkpoints/m", "claim": {"name": "engines"}}
+    return {**BUILDERS.get(row["runtime"], {}), "engine": engine}
+
+
+SHORT = {"drain": {"preStopSeconds": 2, "requestSeconds": 3}}  # fits into any cloud's notice
+SCHEMES = {"claim": "pvc", "hub": "hf", "bucket": "s3", "registry": "oci"}
 
 # switch -> value -> the model's values, or a function of the row that makes them; {name} becomes the model's name.
 Option = dict[str, Any] | Callable[[Row], dict[str, Any]]
@@ -81,11 +108,34 @@ SWITCHES: dict[str, dict[str, Option]] = {
             }
         },
     },
-    "capacity": {"onDemand": {}, "spot": {"capacity": "spot", "drain": {"preStopSeconds": 2, "requestSeconds": 3}}},
+    "capacity": {
+        "onDemand": {},
+        "spot": {"capacity": "spot", **SHORT},
+        "fallback": {"capacity": "spot", "spot": {"fallback": True}, **SHORT},
+        "mixed": {
+            "capacity": "mixed",
+            "replicas": 2,
+            "autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 6},
+            **SHORT,
+        },
+    },
+    "balloon": {"off": {}, "on": {"balloon": {"replicas": 1}}},
+    "spread": {"default": {}, "zones": {"spread": {"topology.kubernetes.io/zone": "DoNotSchedule"}}},
     "source": {
         "claim": {},
-        "hub": {"model": {"source": "hf://organisation/name", "tokenSecret": {"name": "hf", "key": "token"}}},
+        "hub": _hub,
+        "bucket": _model("s3://bucket/model"),
+        "registry": _model("oci://registry.example.com/models/m:1"),
     },
+    "download": {
+        "pod": {},
+        "job": {
+            "storage": {"download": {"by": "job"}},
+            "claims": {"cache": {"mountPath": "/cache", "size": "10Gi", "accessModes": ["ReadWriteMany"]}},
+        },
+    },
+    "engine": {"off": {}, "on": _engine},
+    "prePull": {"off": {}, "on": {"prePull": True}},
     "disk": {
         "none": {},
         "shared": {"claims": {"state": {**CLAIM, "accessModes": ["ReadWriteMany"]}}},
@@ -132,7 +182,16 @@ SWITCHES: dict[str, dict[str, Option]] = {
     "monitoring": {
         "annotations": {},
         "podMonitor": {"monitoring": {"podMonitor": {"enabled": True}}},
+        "serviceMonitor": {"monitoring": {"serviceMonitor": {"enabled": True}}},
+        "rules": {"monitoring": {"rules": {"enabled": True}, "dashboard": True}},
         "off": {"monitoring": {"annotations": False}},
+    },
+    "warmup": {"off": {}, "on": {"warmup": {"enabled": True}}},
+    "canary": {"off": {}, "on": {"canary": {"enabled": True}}},
+    "progress": {
+        "off": {},
+        "readiness": {"progress": {"readiness": True}},
+        "both": {"progress": {"readiness": True, "liveness": True}},
     },
     "identity": {
         "default": {},
@@ -145,11 +204,27 @@ SWITCHES: dict[str, dict[str, Option]] = {
     "test": {"on": {}, "off": {"test": {"enabled": False}}},
     "extras": {"none": {}, "all": EXTRA},
 }
+# Every pair of these is tried. The other switches change with each row, as far as the rules let them.
+PAIRED = (
+    "workload",
+    "gpus",
+    "sharing",
+    "rollout",
+    "scaling",
+    "capacity",
+    "source",
+    "download",
+    "disk",
+    "ingress",
+    "gateway",
+    "policy",
+    "identity",
+)
 FACTORS = {
     "runtime": RUNTIMES,
     "accelerator": ACCELERATORS,
     "cloud": CLOUDS,
-    **{k: list(v) for k, v in SWITCHES.items()},
+    **{switch: list(SWITCHES[switch]) for switch in PAIRED},
 }
 
 
@@ -157,6 +232,10 @@ def _has_two(accelerator: str, gpus: str) -> bool:
     gpu = preset("accelerators", accelerator)
     counts = gpu.get("countLabels", {}).values()
     return gpus == "1" or (gpu.get("gpusPerNode", 2) >= 2 and all("2" in each for each in counts))
+
+
+def _has_python(runtime: str) -> bool:
+    return bool(preset("runtimes", runtime).get("python", True))
 
 
 # What the chart refuses: each takes the switches it is about, and is true when they go together.
@@ -172,12 +251,38 @@ RULES: dict[str, Callable[..., bool]] = {
         sharing != "dra" or "dra" in preset("accelerators", accelerator)
     ),
     "a node has two of these GPUs": _has_two,
-    "the cloud has spot nodes": lambda cloud, capacity: capacity in preset("clouds", cloud),
+    "the cloud has spot nodes": lambda cloud, capacity: capacity == "onDemand" or "spot" in preset("clouds", cloud),
+    "mixed capacity is a Deployment": lambda capacity, workload: capacity != "mixed" or workload == "Deployment",
+    "mixed capacity is an HPA's": lambda capacity, scaling: (capacity, scaling) != ("mixed", "keda"),
+    "mixed capacity scales by what is in flight": lambda runtime, capacity, scaling: (
+        capacity != "mixed" or scaling == "busy" or "inFlight" in preset("runtimes", runtime)["metrics"]
+    ),
+    "mixed capacity shares no disk of one node": lambda capacity, disk: (capacity, disk) != ("mixed", "own"),
     "only some runtimes run in groups": lambda runtime, workload: (
         workload != "LeaderWorkerSet" or "multiNode" in preset("runtimes", runtime)
     ),
-    "only some runtimes load from the hub": lambda runtime, source: (
-        source != "hub" or "hf" in preset("runtimes", runtime)["modelSources"]
+    "only some runtimes load from there": lambda runtime, source: (
+        source == "claim" or {SCHEMES[source], "pvc"} & {*preset("runtimes", runtime)["modelSources"]} != set()
+        if source != "hub"
+        else "hf" in preset("runtimes", runtime)["modelSources"]
+    ),
+    "a Job downloads what has to be downloaded": lambda source, download: (
+        download == "pod" or source in ("hub", "bucket")
+    ),
+    "a Job fills no claims of a StatefulSet": lambda workload, download: (
+        download == "pod" or workload != "StatefulSet"
+    ),
+    "only some runtimes build engines": lambda runtime, engine: engine == "off" or runtime in BUILDERS,
+    "what builds engines is too old to say what is in flight": lambda runtime, engine, scaling: (
+        (runtime, engine) != ("trtllm", "on") or scaling not in ("autoscaled", "keda")
+    ),
+    "a warm-up asks for work, in Python": lambda runtime, warmup: (
+        warmup == "off"
+        or (_has_python(runtime) and preset("runtimes", runtime)["canary"]["method"] == "POST")
+    ),
+    "only some runtimes tell their progress": lambda runtime, progress: (
+        progress == "off"
+        or (_has_python(runtime) and "progress" in preset("runtimes", runtime)["metrics"])
     ),
     "only some runtimes say what is in flight": lambda runtime, scaling: (
         scaling not in ("autoscaled", "keda") or "inFlight" in preset("runtimes", runtime)["metrics"]
@@ -202,7 +307,7 @@ RULES: dict[str, Callable[..., bool]] = {
 # What it only warns of, and no sound values file has.
 UNWISE: dict[str, Callable[..., bool]] = {
     "a spot pod ends within the notice": lambda cloud, capacity, runtime: (
-        capacity != "spot"
+        capacity == "onDemand"
         or "spot" not in preset("clouds", cloud)
         or 5 + preset("runtimes", runtime)["lifecycle"]["teardownSeconds"]
         <= preset("clouds", cloud)["spot"]["podGraceSeconds"]
@@ -214,20 +319,37 @@ def broken_rules(row: Row) -> list[str]:
     """The rules a row breaks, of those whose switches are all set."""
     return [
         text
-        for text, rule in {**RULES, **UNWISE}.items()
-        if _about(text) <= row.keys() and not rule(**{k: row[k] for k in _about(text)})
+        for text, about, rule in _rules()
+        if all(switch in row for switch in about) and not rule(*(row[switch] for switch in about))
     ]
 
 
 @functools.cache
-def _about(text: str) -> frozenset[str]:
-    return frozenset(inspect.signature({**RULES, **UNWISE}[text]).parameters)
+def _rules() -> list[tuple[str, tuple[str, ...], Callable[..., bool]]]:
+    """(text, switches it is about, rule) of all."""
+    return [(text, tuple(inspect.signature(rule).parameters), rule) for text, rule in {**RULES, **UNWISE}.items()]
 
 
 @functools.cache
 def combinations() -> list[Row]:
-    """Rows with every pair of switches that may go together."""
-    return rows(FACTORS, lambda row: not broken_rules(row))[0]
+    """Rows with every pair of the paired switches that may go together, and the others in turn."""
+    return [_completed(row, number) for number, row in enumerate(paired()[0])]
+
+
+@functools.cache
+def paired() -> tuple[list[Row], set[Pair]]:
+    """Rows with every pair of FACTORS that may go together, and the pairs that may not."""
+    return rows(FACTORS, lambda row: not broken_rules(row))
+
+
+def _completed(row: Row, number: int) -> Row:
+    for place, switch in enumerate(sorted(SWITCHES.keys() - {*PAIRED})):
+        options = list(SWITCHES[switch])
+        # Steps of different lengths, so that two switches do not always change together.
+        turn = number * (place + 1) + number // len(options)
+        in_turn = (options[(turn + more) % len(options)] for more in range(len(options)))
+        row = next(tried for option in in_turn if not broken_rules(tried := {**row, switch: option}))
+    return row
 
 
 def model(row: Row, name: str) -> dict[str, Any]:

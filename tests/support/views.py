@@ -71,6 +71,8 @@ class Model:
         """Where an init container or a Job puts the model; empty where neither does."""
         for container in self.pod["spec"].get("initContainers", []):
             env = {name: entry.get("value") for name, entry in env_of(container).items()}
+            if container["name"] == "engine":  # waits for what a Job builds
+                continue
             return str(env["TARGET"] if "TARGET" in env else json.loads(env["DOWNLOAD"])["path"])
         return ""
 

@@ -168,8 +168,10 @@ def fetcher(spec: Mapping[str, Any], runtime: Mapping[str, Any]) -> str:
     if scheme(spec["model"]["source"]) not in DOWNLOADED:
         return ""
     by = spec["storage"]["download"]["by"]
-    # A runtime that loads no folder gets its model itself.
-    return by if by != "pod" or "pvc" in runtime["modelSources"] else "server"
+    model = spec["model"]
+    # It does so itself where it loads no folder, or where it is to choose the file.
+    chooses = "modelFile" in runtime and not model.get("file") and scheme(model["source"]) == "hf"
+    return "server" if by == "pod" and (chooses or "pvc" not in runtime["modelSources"]) else by
 
 
 def place(spec: Mapping[str, Any], runtime: Mapping[str, Any]) -> dict[str, str]:

@@ -17,7 +17,10 @@ model.hubFile: what the server is told.
 {{- $folder := "" }}
 {{- if has $scheme (list "hf" "s3" "gs" "az") }}
   {{- $fetch = $download.by }}
-  {{- if and (eq $fetch "pod") (not (has "pvc" .runtime.modelSources)) }}{{ $fetch = "server" }}{{ end }}
+  {{- /* It does so itself where it loads no folder, or where it is to choose the file. */}}
+  {{- if eq $fetch "pod" }}
+    {{- if or (not (has "pvc" .runtime.modelSources)) (and .runtime.modelFile (not $file) (eq $scheme "hf")) }}{{ $fetch = "server" }}{{ end }}
+  {{- end }}
   {{- if eq $fetch "server" }}
     {{- $repository = $rest }}
   {{- else }}

@@ -266,15 +266,13 @@ RULES: dict[str, Callable[..., bool]] = {
         if source != "hub"
         else "hf" in preset("runtimes", runtime)["modelSources"]
     ),
-    "a Job downloads what has to be downloaded": lambda source, download: (
-        download == "pod" or source in ("hub", "bucket")
-    ),
     "a Job fills no claims of a StatefulSet": lambda workload, download: (
         download == "pod" or workload != "StatefulSet"
     ),
     "only some runtimes build engines": lambda runtime, engine: engine == "off" or runtime in BUILDERS,
-    "what builds engines is too old to say what is in flight": lambda runtime, engine, scaling: (
-        (runtime, engine) != ("trtllm", "on") or scaling not in ("autoscaled", "keda")
+    "what builds engines is too old to say what is in flight": lambda runtime, engine, scaling, capacity: (
+        (runtime, engine) != ("trtllm", "on")
+        or (scaling not in ("autoscaled", "keda") and (capacity != "mixed" or scaling == "busy"))
     ),
     "a warm-up asks for work, in Python": lambda runtime, warmup: (
         warmup == "off"

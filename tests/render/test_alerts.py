@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 from support import series
-from support.expected import over
+from support.expected import over, specs
 from support.matrix import RUNTIMES, SCENARIOS, minimal_model, preset, scenario
-from support.objects import model_of, of_kind, one
+from support.objects import OPERATED, model_of, of_kind, one
 from support.render import NAMESPACE, RELEASE, load_yaml, render
 
 from gpu_inference.cluster.binaries import find_or_build
@@ -77,7 +77,13 @@ def every_runtime() -> list[Any]:
     return render({"modelDefaults": WATCHED, "models": {name: minimal_model(name, "nvidia-l4") for name in RUNTIMES}})
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+# An operator's models have none of it.
+WATCHABLE = [
+    name for name in SCENARIOS if not any(spec["workload"] in OPERATED for spec in specs(scenario(name)).values())
+]
+
+
+@pytest.mark.parametrize("name", WATCHABLE)
 def test_rules_of_every_values_file_are_valid(name, promtool, tmp_path):
     case = scenario(name)
     found = groups(render({"modelDefaults": WATCHED}, layers=case.layers))

@@ -66,7 +66,9 @@ def test_the_metric_can_be_found(models):
 def test_scrape_annotations_name_the_metrics_port(models):
     for model in models:
         monitoring = model.spec["monitoring"]
-        if not monitoring["annotations"] or monitoring["podMonitor"]["enabled"]:
+        if not monitoring["annotations"] or any(
+            monitoring[kind]["enabled"] for kind in ("podMonitor", "serviceMonitor")
+        ):
             continue
         annotations, metrics = model.pod["metadata"]["annotations"], model.runtime["metrics"]
         assert annotations["prometheus.io/scrape"] == "true"

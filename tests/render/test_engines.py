@@ -183,7 +183,6 @@ def test_a_claim_of_its_own_is_for_several_nodes_and_stays():
 DECIDES: dict[str, dict[str, Any]] = {
     "source": {"model": {"source": "pvc://checkpoints/other"}},
     "claim of the weights": {"model": {"source": "pvc://others/llama"}},
-    "revision": {"model": {"revision": "abc"}},
     "precision": {"engine": {"precision": "int8"}},
     "kvCache": {"engine": {"kvCache": "continuous"}},
     "batch": {"engine": {"maxBatchSize": 9}},

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.expected import over
 from support.matrix import RUNTIMES, minimal_model, preset
-from support.objects import env_of, is_headless, name, of_kind, one, selects, server
+from support.objects import env_of, is_headless, model_of, name, of_kind, one, selects, server
 from support.render import NAMESPACE, RELEASE, render
 
 from gpu_inference.paths import CHART
@@ -41,7 +41,7 @@ def test_what_is_off_is_not_there(case, models):
         "PodMonitor": lambda spec: spec["monitoring"]["podMonitor"]["enabled"],
     }
     for kind, asks in wanted.items():
-        found = {o["metadata"]["labels"]["gpu-inference.io/model"] for o in of_kind(case.objects, kind)}
+        found = {model_of(o) for o in of_kind(case.objects, kind)} - {None}
         assert found == {m.name for m in models if asks(m.spec)}, kind
     for each in models:
         scripts = {k for k, probe in each.server.items() if k.endswith("Probe") and "exec" in probe}

@@ -6,7 +6,7 @@ from typing import Any
 
 from support.expected import over
 from support.matrix import RUNTIMES, minimal_model
-from support.objects import Object, is_hook, model_of, one
+from support.objects import Object, component, is_hook, model_of, one
 from support.render import load_yaml, render
 
 from gpu_inference.paths import CHART
@@ -56,7 +56,7 @@ def test_it_selects_the_servers_pods_in_both_directions(case, models):
     for each in models:
         if each.spec["networkPolicy"]["enabled"]:
             # What downloads has one of its own: see test_storage.py.
-            servers = [o for o in each.objects if o["metadata"]["labels"]["app.kubernetes.io/component"] == "server"]
+            servers = [o for o in each.objects if component(o) == "server"]
             spec = one(servers, "NetworkPolicy", each.name)["spec"]
             if each.kind != "LeaderWorkerSet":  # whose pods are of two kinds, see below
                 assert spec["podSelector"] == each.workload["spec"]["selector"]

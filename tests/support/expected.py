@@ -115,10 +115,12 @@ def _nodes(spec: Spec, accelerator: Spec, cloud: Spec) -> Spec:
     way += "Renamed" if gpu["shared"]["renamed"] and gpu["sharing"] in ("timeSlicing", "mps") else ""
     if gpu["sharing"] == "none" and not gpu["dra"]:
         return nodes
-    nodes = {k: v for k, v in nodes.items() if (k, v) != (label, product)}
+    known = cloud.get("sharing", {}).get(accelerator["resource"], {}).get(way, {})
+    if known or gpu["dra"]:
+        nodes = {k: v for k, v in nodes.items() if (k, v) != (label, product)}
     if gpu["dra"]:
         return nodes
-    marks = json.dumps(cloud.get("sharing", {}).get(accelerator["resource"], {}).get(way, {}))
+    marks = json.dumps(known)
     for word, value in (
         ("product", product),
         ("profile", gpu["mig"].get("profile")),

@@ -39,6 +39,12 @@ def model_of(obj: Object) -> str | None:
     return obj["metadata"].get("labels", {}).get(MODEL_LABEL)
 
 
+def component(obj: Object) -> str | None:
+    """What an object is for: server, test, download …"""
+    found: str | None = obj["metadata"].get("labels", {}).get("app.kubernetes.io/component")
+    return found
+
+
 def is_beside(obj: Object) -> bool:
     """True for a Deployment beside a model's own: of spot pods above an on-demand base, or of balloons."""
     labels = obj["metadata"].get("labels", {})

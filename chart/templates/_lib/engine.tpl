@@ -28,7 +28,7 @@ an engine is told. The directory is named by the hash of all that decides what i
   {{- $args := include "gpu-inference.args.list" (dict "spec" $spec "runtime" (dict "args" .args "told" dict)) }}
   {{- $steps = append $steps (dict "name" .name "command" .command "args" $args) }}
 {{- end }}
-{{- $decides := list $engine.source (get $s.model "revision") (omit $s.accelerator "memoryFraction") $image $steps }}
+{{- $decides := list $engine.source (omit $s.accelerator "memoryFraction") $image $steps }}
 {{- $_ := set . "engine" (dict "image" $image "steps" $steps "directory" (toJson $decides | sha256sum | trunc 16)) }}
 {{- $runtime := omit .runtime "args" "told" }}
 {{- $_ := set $runtime "told" dict }}

@@ -5,7 +5,7 @@ gpu-inference.env.list renders the environment: what the chart knows, then the s
 {{- $s := .spec }}
 {{- $env := dict }}
 {{- $empty := list (toJson "") "false" }}
-{{- if .folder }}
+{{- if or .folder (and .engine (not .fetch)) }}
   {{- /* All is there: the server gets no token, and does not look for more. */}}
   {{- range $name, $value := .runtime.offlineEnv }}{{- $_ := set $env $name $value }}{{ end }}
 {{- else }}

@@ -3,6 +3,23 @@ gpu-inference.scaling.signals sets .signals, what the autoscaler goes by, always
 type of the metric, name, series, query, selector, value}. One whose name is empty has no series.
 */}}
 {{- define "gpu-inference.scaling.signals" -}}
+{{- if not (hasKey .store.signals .base) }}{{- template "gpu-inference.scaling.known" . }}{{ end }}
+{{- $known := index .store.signals .base }}
+{{- $signals := list }}
+{{- $target := .spec.autoscaling.target }}
+{{- range list "cpuUtilization" "memoryUtilization" "gpuUtilization" "queueComputeRatio" "requestsWaiting" "kvCacheUsage" "requestsInFlight" }}
+  {{- if get $target . }}
+    {{- $type := ternary "Object" "External" (eq . "queueComputeRatio") }}
+    {{- $signals = append $signals (merge (dict "key" . "value" (get $target .)) (index $known .) (dict "type" $type "name" "")) }}
+  {{- end }}
+{{- end }}
+{{- $_ := set . "signals" $signals }}
+{{- end }}
+
+{{/*
+gpu-inference.scaling.known puts what models of one runtime and accelerator can be scaled by into the store, once: key -> signal.
+*/}}
+{{- define "gpu-inference.scaling.known" -}}
 {{- $metrics := .runtime.metrics }}
 {{- $names := dig "names" dict $metrics }}
 {{- $known := dict
@@ -17,15 +34,7 @@ type of the metric, name, series, query, selector, value}. One whose name is emp
   {{- /* A colon is legal in a series, not in the path of a metrics API. */}}
   {{- $_ := set $known $key (dict "name" ($series | replace ":" "_" | trimPrefix "_") "query" $query) }}
 {{- end }}
-{{- $signals := list }}
-{{- $target := .spec.autoscaling.target }}
-{{- range list "cpuUtilization" "memoryUtilization" "gpuUtilization" "queueComputeRatio" "requestsWaiting" "kvCacheUsage" "requestsInFlight" }}
-  {{- if get $target . }}
-    {{- $type := ternary "Object" "External" (eq . "queueComputeRatio") }}
-    {{- $signals = append $signals (merge (dict "key" . "value" (get $target .)) (index $known .) (dict "type" $type "name" "")) }}
-  {{- end }}
-{{- end }}
-{{- $_ := set . "signals" $signals }}
+{{- $_ := set .store.signals .base $known }}
 {{- end }}
 
 {{/*
@@ -40,7 +49,7 @@ scaleTargetRef:
 minReplicas: {{ int64 .minReplicas }}
 maxReplicas: {{ int64 .maxReplicas }}
 metrics:
-  {{- include "gpu-inference.scaling.metrics" . | nindent 2 }}
+  {{- template "gpu-inference.scaling.metrics" . }}
 behavior:
   {{- include "gpu-inference.scaling.behavior" .model.spec.autoscaling.behavior | trim | nindent 2 }}
 {{- end }}
@@ -48,10 +57,10 @@ behavior:
 {{/*
 gpu-inference.scaling.metrics: entries of a HorizontalPodAutoscaler. Takes {model, labels}.
 */}}
-{{- define "gpu-inference.scaling.metrics" -}}
+{{- define "gpu-inference.scaling.metrics" }}
 {{- $fullname := .model.fullname }}
-{{- $labels := include "gpu-inference.scaling.labels" . | fromJson }}
-{{- $entries := list }}
+{{- $labels := dict "app_kubernetes_io_instance" .model.root.Release.Name "gpu_inference_io_model" .model.name }}
+{{- with .labels }}{{ $labels = merge $labels . }}{{ end }}
 {{- range .model.signals }}
   {{- $metric := dict "name" .name }}
   {{- $target := dict "type" "AverageValue" "averageValue" (include "gpu-inference.scaling.quantity" .value) }}
@@ -72,9 +81,11 @@ gpu-inference.scaling.metrics: entries of a HorizontalPodAutoscaler. Takes {mode
       {{- $_ := set $metric.selector "matchExpressions" (list $bears) }}
     {{- end }}
   {{- end }}
-  {{- $entries = append $entries (dict "type" .type (lower .type) $entry) }}
+  - {{ dict "type" .type (lower .type) $entry | toJson }}
 {{- end }}
-{{- concat $entries .model.spec.autoscaling.metrics | toYaml }}
+{{- range .model.spec.autoscaling.metrics }}
+  - {{ toJson . }}
+{{- end }}
 {{- end }}
 
 {{/*

@@ -6,7 +6,8 @@ GPU, a part of it gets its share, of two CPUs and 8 GiB at least.
 */}}
 {{- define "gpu-inference.sizing.derive" -}}
 {{- $s := .spec }}
-{{- range list "resources" "storage" }}{{- $_ := set $s . (deepCopy (index $s .)) }}{{ end }}
+{{- /* Shared with other models down to what is set here. */}}
+{{- range list "resources" "storage" }}{{- $_ := set $s . (omit (index $s .) "") }}{{ end }}
 {{- $said := list .values }}
 {{- with get .root.Values.accelerators $s.accelerator.type }}{{ with .defaults }}{{ $said = append $said . }}{{ end }}{{ end }}
 {{- $open := dict "cpu" true "memory" true "cache" true }}
@@ -27,7 +28,7 @@ GPU, a part of it gets its share, of two CPUs and 8 GiB at least.
   {{- $cache = include "gpu-inference.sizing.gib" (dict "size" $s.storage.cache.sizeLimit "share" $share) | int64 }}
   {{- $memory = include "gpu-inference.sizing.gib" (dict "size" $s.resources.memory.requests "share" $share) | int64 | max 8 }}
 {{- end }}
-{{- if and $cache $open.cache }}{{- $_ := set $s.storage.cache "sizeLimit" (printf "%dGi" $cache) }}{{ end }}
+{{- if and $cache $open.cache }}{{- $_ := set $s.storage "cache" (dict "sizeLimit" (printf "%dGi" $cache)) }}{{ end }}
 {{- if and $memory $open.memory }}
   {{- $_ := set $s.resources "memory" (dict "requests" (printf "%dGi" $memory) "limits" (printf "%dGi" (div (add (mul 5 $memory) 3) 4))) }}
 {{- end }}

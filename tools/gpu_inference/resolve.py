@@ -181,7 +181,8 @@ def place(spec: Mapping[str, Any], runtime: Mapping[str, Any]) -> dict[str, str]
     rest = source.partition("://")[2].removesuffix("/")
     path = ""
     if by and by != "server":
-        wanted = [" ".join(download["allow"]), " ".join(download["ignore"]), json.dumps(download["pickles"])]
+        patterns = [f"[{' '.join(download[key])}]" for key in ("allow", "ignore")]
+        wanted = [*patterns, json.dumps(download["pickles"])]
         choice = "\n".join([source, model.get("revision", ""), file, *wanted])
         path = f"/cache/{hashlib.sha256(choice.encode()).hexdigest()[:12]}/{rest}"
     elif scheme(source) == "pvc":

@@ -11,7 +11,7 @@ unset, empty or false is left out; true renders the flag alone; with a joiner, f
   {{- if .text }}{{ .text }}
   {{- else }}
     {{- $value := get (index $spec .section) .field }}
-    {{- if or $value (eq (toString $value) "0") }}
+    {{- if or $value .zero }}
       {{- if kindIs "bool" $value }}
             - {{ .flag }}
       {{- else if .joiner }}
@@ -38,7 +38,8 @@ without those of other versions, as text where it is the same for every model. T
   {{- if and .flag (not .joiner) }}{{ $head = print $head .flag $head }}{{ end }}
   {{- if not (include "gpu-inference.args.applies" (dict "arg" . "version" $.version)) }}
   {{- else if .section }}
-    {{- $told = append $told (merge (dict "head" $head) .) }}
+    {{- /* Of seconds none is an answer; of all else 0 is not set. */}}
+    {{- $told = append $told (merge (dict "head" $head "zero" (eq .section "drain")) .) }}
   {{- else if kindIs "bool" .value }}
     {{- if .value }}{{ $told = append $told (dict "text" (print "\n            - " .flag)) }}{{ end }}
   {{- else }}

@@ -35,7 +35,7 @@ gpu-inference.check.model asks one model what every model is asked.
 {{- template "gpu-inference.check.labels" . }}
 {{- template "gpu-inference.check.env" . }}
 {{- template "gpu-inference.check.resources" . }}
-{{- template "gpu-inference.check.volumes" . }}
+{{- if or .values.writable .values.volumes .values.claims .engine (not (hasKey .store.mounts .base)) }}{{ template "gpu-inference.check.volumes" . }}{{ end }}
 {{- template "gpu-inference.check.pod" . }}
 {{- template "gpu-inference.check.group" . }}
 {{- template "gpu-inference.check.neighbours" . }}

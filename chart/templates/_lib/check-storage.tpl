@@ -11,15 +11,17 @@ silence.
 {{- else if not (or (has .scheme $known) (and (has "pvc" $known) (has .scheme (list "s3" "gs" "az" "oci" "hostPath")))) }}
 {{ $path }}.source: {{ toJson $source }} cannot be loaded by {{ .spec.runtime }}. Fix: use one of {{ $known | join "://, " }}://{{ if has "pvc" $known }}, s3://, gs://, az://, oci://, hostPath://{{ end }}.
 {{- end }}
+{{- $takes := .runtime.takes }}
 {{- range $key, $_ := .values.model }}
-  {{- if and (eq $key "revision") (ne $.scheme "hf") }}
+  {{- if and (hasKey $takes $key) (ne $key "revision") }}
+  {{- else if and (eq $key "revision") (ne $.scheme "hf") }}
 {{ $path }}.revision: only hf:// has revisions. Fix: remove it.
   {{- else if or (hasKey $.runtime.takes $key) (and (eq $key "revision") $.folder) (and (eq $key "file") (or $.spec.model.path (hasKey $.runtime.takes "hubFile"))) }}
   {{- else }}
 {{ $path }}.{{ $key }}: {{ $.spec.runtime }} has no argument for it, and would serve as if it were not there. Fix: remove it, or define it in runtimes.{{ $.spec.runtime }}.
   {{- end }}
 {{- end }}
-{{- if or .fetch (has .scheme (list "oci" "hostPath")) }}{{ template "gpu-inference.check.storage" . }}{{ end }}
+{{- if or .fetch (eq .scheme "oci" "hostPath") }}{{ template "gpu-inference.check.storage" . }}{{ end }}
 {{- end }}
 
 {{/*

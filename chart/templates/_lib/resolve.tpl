@@ -22,7 +22,7 @@ models.<name>; then entries that are `false` are removed, and what follows from 
 */}}
 {{- define "gpu-inference.resolve.all" -}}
 {{- if not (hasKey . "resolved") }}
-  {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict "signals" dict }}
+  {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict "signals" dict "mounts" dict }}
   {{- $resolved := dict "downloads" false "unknown" "" }}
   {{- range list "models" "networked" "watched" "bursts" "balloons" "engines" "prePulled" "scaled" "operated" "jobs" "shared" "claimed" }}{{- $_ := set $resolved . list }}{{ end }}
   {{- $_ := set . "resolved" $resolved }}

@@ -58,30 +58,34 @@ behavior:
 gpu-inference.scaling.metrics: entries of a HorizontalPodAutoscaler. Takes {model, labels}.
 */}}
 {{- define "gpu-inference.scaling.metrics" }}
-{{- $fullname := .model.fullname }}
-{{- $labels := dict "app_kubernetes_io_instance" .model.root.Release.Name "gpu_inference_io_model" .model.name }}
-{{- with .labels }}{{ $labels = merge $labels . }}{{ end }}
+{{- $m := .model }}
 {{- range .model.signals }}
-  {{- $metric := dict "name" .name }}
-  {{- $target := dict "type" "AverageValue" "averageValue" (include "gpu-inference.scaling.quantity" .value) }}
-  {{- $entry := dict "metric" $metric "target" $target }}
   {{- if eq .type "Resource" }}
-    {{- $entry = dict "name" .name "target" (dict "type" "Utilization" "averageUtilization" (int64 .value)) }}
-  {{- else if eq .type "Object" }}
-    {{- $_ := set $entry "describedObject" (dict "apiVersion" "v1" "kind" "Service" "name" $fullname) }}
-  {{- else if eq .type "External" }}
-    {{- $own := dict }}
-    {{- range $label, $path := .selector }}
-      {{- $_ := set $own $label (include "gpu-inference.args.at" (dict "spec" $.model.spec "path" $path)) }}
-    {{- end }}
-    {{- $_ := set $metric "selector" (dict "matchLabels" (merge $own $labels)) }}
-    {{- if $.base }}
-      {{- /* What the base bears, which the adapter's rule subtracts. No series has this label. */}}
-      {{- $bears := dict "key" "gpu_inference_io_base_requests" "operator" "NotIn" "values" (list (mulf $.base .value | toString)) }}
-      {{- $_ := set $metric.selector "matchExpressions" (list $bears) }}
-    {{- end }}
+  - {type: Resource, resource: {name: {{ .name }}, target: {type: Utilization, averageUtilization: {{ int64 .value }}}}}
+  {{- else }}
+  - type: {{ .type }}
+    {{ lower .type }}:
+      metric:
+        name: {{ .name }}
+        {{- if eq .type "External" }}
+        selector:
+          matchLabels:
+            app_kubernetes_io_instance: {{ $m.root.Release.Name | quote }}
+            gpu_inference_io_model: {{ $m.name }}
+            {{- range $label, $path := .selector }}
+            {{ $label }}: {{ include "gpu-inference.args.at" (dict "spec" $m.spec "path" $path) | toJson }}
+            {{- end }}
+          {{- if $.base }}
+          {{- /* What the base bears, which the adapter's rule subtracts. No series has this label. */}}
+          matchExpressions:
+            - {key: gpu_inference_io_base_requests, operator: NotIn, values: [{{ mulf $.base .value | toString | toJson }}]}
+          {{- end }}
+        {{- end }}
+      {{- if eq .type "Object" }}
+      describedObject: {apiVersion: v1, kind: Service, name: {{ $m.fullname }}}
+      {{- end }}
+      target: {type: AverageValue, averageValue: "{{ template "gpu-inference.scaling.quantity" .value }}"}
   {{- end }}
-  - {{ dict "type" .type (lower .type) $entry | toJson }}
 {{- end }}
 {{- range .model.spec.autoscaling.metrics }}
   - {{ toJson . }}

@@ -9,7 +9,9 @@ GPU, a part of it gets its share, of two CPUs and 8 GiB at least.
 {{- /* Shared with other models down to what is set here. */}}
 {{- range list "resources" "storage" }}{{- $_ := set $s . (omit (index $s .) "") }}{{ end }}
 {{- $said := list .values }}
-{{- with get .root.Values.accelerators $s.accelerator.type }}{{ with .defaults }}{{ $said = append $said . }}{{ end }}{{ end }}
+{{- if .root.Values.accelerators }}
+  {{- with get .root.Values.accelerators $s.accelerator.type }}{{ with .defaults }}{{ $said = append $said . }}{{ end }}{{ end }}
+{{- end }}
 {{- $open := dict "cpu" true "memory" true "cache" true }}
 {{- range $said }}
   {{- range $key, $_ := .resources }}{{- $_ := unset $open $key }}{{ end }}

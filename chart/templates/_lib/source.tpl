@@ -7,15 +7,16 @@ model.hubFile: what the server is told.
 {{- define "gpu-inference.source.place" -}}
 {{- $s := .spec }}
 {{- $source := $s.model.source }}
-{{- $scheme := splitList "://" $source | first }}
-{{- $rest := trimPrefix (print $scheme "://") $source | trimSuffix "/" }}
+{{- $parts := splitList "://" $source }}
+{{- $scheme := first $parts }}
+{{- $rest := last $parts | trimSuffix "/" }}
 {{- $download := $s.storage.download }}
 {{- $file := get $s.model "file" }}
 {{- $path := "" }}
 {{- $repository := "" }}
 {{- $fetch := "" }}
 {{- $folder := "" }}
-{{- if has $scheme (list "hf" "s3" "gs" "az") }}
+{{- if eq $scheme "hf" "s3" "gs" "az" }}
   {{- $fetch = $download.by }}
   {{- /* It does so itself where it loads no folder, or where it is to choose the file. */}}
   {{- if eq $fetch "pod" }}
@@ -24,27 +25,39 @@ model.hubFile: what the server is told.
   {{- if eq $fetch "server" }}
     {{- $repository = $rest }}
   {{- else }}
-    {{- $allow := $download.allow }}
-    {{- if and $file (not $allow) }}{{ $allow = list $file (print $file "/*") }}{{ end }}
-    {{- $_ := set . "allow" $allow }}
-    {{- $choice := list $source (get $s.model "revision") $file (join " " $download.allow) (join " " $download.ignore) $download.pickles }}
-    {{- $folder = join "\n" $choice | sha256sum | trunc 12 | print "/cache/" }}
+    {{- template "gpu-inference.source.folder" . }}
+    {{- $folder = .folder }}
     {{- $path = print $folder "/" $rest }}
   {{- end }}
 {{- else if eq $scheme "pvc" }}
   {{- $path = print "/models" (trimPrefix (splitList "/" $rest | first) $rest) }}
-{{- else if or (eq $scheme "oci") (eq $scheme "hostPath") }}
+{{- else if eq $scheme "oci" "hostPath" }}
   {{- $path = "/models" }}
 {{- end }}
 {{- if and $file $path }}{{ $path = print $path "/" $file }}{{ end }}
 {{- $_ := set $s.model "path" $path }}
 {{- $_ := set $s.model "repository" $repository }}
-{{- $_ := set $s.model "hubFile" (ternary $file "" (ne $repository "")) }}
+{{- $_ := set $s.model "hubFile" "" }}
+{{- if $repository }}{{- $_ := set $s.model "hubFile" $file }}{{ end }}
 {{- $_ := set . "scheme" $scheme }}
 {{- $_ := set . "rest" $rest }}
 {{- $_ := set . "fetch" $fetch }}
 {{- $_ := set . "folder" $folder }}
 {{- $_ := set . "scratch" (and $fetch (not (or (hasKey $s.claims "cache") (hasKey $download "claim")))) }}
+{{- end }}
+
+{{/*
+gpu-inference.source.folder sets .allow and .folder of what the chart downloads.
+*/}}
+{{- define "gpu-inference.source.folder" -}}
+{{- $model := .spec.model }}
+{{- $download := .spec.storage.download }}
+{{- $file := get $model "file" }}
+{{- $allow := $download.allow }}
+{{- if and $file (not $allow) }}{{ $allow = list $file (print $file "/*") }}{{ end }}
+{{- $_ := set . "allow" $allow }}
+{{- $choice := printf "%s\n%s\n%s\n%s\n%s\n%t" $model.source (get $model "revision") $file $download.allow $download.ignore $download.pickles }}
+{{- $_ := set . "folder" (sha256sum $choice | trunc 12 | print "/cache/") }}
 {{- end }}
 
 {{/*

@@ -19,9 +19,8 @@ model.hubFile: what the server is told.
 {{- if eq $scheme "hf" "s3" "gs" "az" }}
   {{- $fetch = $download.by }}
   {{- /* It does so itself where it loads no folder, or where it is to choose the file. */}}
-  {{- if eq $fetch "pod" }}
-    {{- if or (not (has "pvc" .runtime.modelSources)) (and .runtime.modelFile (not $file) (eq $scheme "hf")) }}{{ $fetch = "server" }}{{ end }}
-  {{- end }}
+  {{- $itself := or (not (has "pvc" .runtime.modelSources)) (and .runtime.modelFile (not $file) (eq $scheme "hf")) }}
+  {{- if and (eq $fetch "pod") $itself }}{{ $fetch = "server" }}{{ end }}
   {{- if eq $fetch "server" }}
     {{- $repository = $rest }}
   {{- else }}
@@ -37,8 +36,7 @@ model.hubFile: what the server is told.
 {{- if and $file $path }}{{ $path = print $path "/" $file }}{{ end }}
 {{- $_ := set $s.model "path" $path }}
 {{- $_ := set $s.model "repository" $repository }}
-{{- $_ := set $s.model "hubFile" "" }}
-{{- if $repository }}{{- $_ := set $s.model "hubFile" $file }}{{ end }}
+{{- $_ := set $s.model "hubFile" (ternary $file "" (ne $repository "")) }}
 {{- $_ := set . "scheme" $scheme }}
 {{- $_ := set . "rest" $rest }}
 {{- $_ := set . "fetch" $fetch }}

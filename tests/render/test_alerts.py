@@ -71,6 +71,13 @@ def model(runtime: str = "vllm", **changes: Any) -> dict[str, Any]:
     return {"models": {"m": over(over(minimal_model(runtime, "nvidia-l4"), WATCHED), changes)}}
 
 
+MIXED = {"capacity": "mixed", "autoscaling": {"enabled": True}}
+
+
+def rendered(**changes: Any) -> list[Any]:
+    return render({"cloud": "gke", **model(**changes)})
+
+
 @pytest.fixture(scope="module")
 def every_runtime() -> list[Any]:
     """The objects of a release with a watched model of each runtime."""
@@ -86,7 +93,10 @@ WATCHABLE = [
 @pytest.mark.parametrize("name", WATCHABLE)
 def test_rules_of_every_values_file_are_valid(name, promtool, tmp_path):
     case = scenario(name)
-    found = groups(render({"modelDefaults": WATCHED}, layers=case.layers))
+    # A canary needs a pod.
+    zero = [name for name, spec in specs(case).items() if "idleReplicas" in spec["autoscaling"]["keda"]]
+    unasked = {name: {"canary": {"enabled": False}} for name in zero}
+    found = groups(render({"modelDefaults": WATCHED, "models": unasked}, layers=case.layers))
     run(promtool, "check", "rules", "--lint=all", "--lint-fatal", str(written(tmp_path, found)))
     assert len({group["name"] for group in found}) == len(found)
 
@@ -175,9 +185,10 @@ def test_pod_patterns_match_the_pods_of_a_kind():
             ["llm-m-0", "llm-m-0-1"],
             ["llm-m-b-0", "llm-m-0-1-2"],
         ),
+        (MIXED, ["llm-m-7d9f8c6b5d-abcde", "llm-m-spot-7d9f8c6b5d-abcde"], ["llm-m-b-7d9f8c6b5d-abcde"]),
     ]
     for changes, inside, outside in cases:
-        (ready,) = [r for r in rules(render(model(**changes))) if r.get("record") == "inference:pods_ready"]
+        (ready,) = [r for r in rules(rendered(**changes)) if r.get("record") == "inference:pods_ready"]
         (pattern,) = re.findall(r'pod=~"([^"]*)"', ready["expr"])
         assert all(re.fullmatch(pattern, pod) for pod in inside), changes
         assert not [pod for pod in outside if re.fullmatch(pattern, pod)], changes
@@ -188,6 +199,19 @@ def test_alerts_fire_when_they_should_and_only_then(what, promtool, tmp_path):
     path = written(tmp_path, groups(scenario("monitoring").objects, "chat"))
     test = tmp_path / "test.yaml"
     test.write_text(yaml.safe_dump(series.test_file(str(path), series.BASELINE, what)))
+    run(promtool, "test", "rules", str(test))
+
+
+@pytest.mark.parametrize("what", ["at work", "down", "a pod does not start", "rollout stuck", "evicted", "GPUs idle"])
+def test_spot_pods_are_their_models(what, promtool, tmp_path, monkeypatch):
+    """All that there is of a model of capacity mixed are spot pods."""
+    values = {"cloud": "gke", "models": {"chat": {"capacity": "mixed"}}}
+    path = written(tmp_path, groups(render(values, layers=scenario("monitoring").layers), "chat"))
+    monkeypatch.setattr(series, "PODS", tuple(pod.replace("chat-", "chat-spot-") for pod in series.PODS))
+    deployed = 'deployment="llm-chat'
+    baseline = {name.replace(deployed, f"{deployed}-spot"): value for name, value in series.BASELINE.items()}
+    test = tmp_path / "test.yaml"
+    test.write_text(yaml.safe_dump(series.test_file(str(path), baseline, what)))
     run(promtool, "test", "rules", str(test))
 
 

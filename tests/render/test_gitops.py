@@ -113,6 +113,7 @@ def test_autoscaled_groups_and_sets_are_named_by_their_own_kind(tmp_path):
     for environment, wanted in {
         "multi-node": [("leaderworkerset.x-k8s.io", "LeaderWorkerSet", "llm-giant")],
         "stateful": [],
+        "capacity": [("apps", "Deployment", "llm-search-spot")],
     }.items():
         spec["spec"]["generators"][0]["git"]["files"] = [{"path": f"values/{environment}.yaml"}]
         file = tmp_path / f"{environment}.yaml"
@@ -142,6 +143,8 @@ def test_the_project_allows_what_is_deployed_and_no_more():
             assert kind not in refused
             assert obj["kind"] not in CLUSTER_WIDE or kind in allowed
         assert any(re.fullmatch(pattern, each.namespace) for pattern in destinations)
+    cluster_wide = [o for o in scenario("capacity").objects if o["kind"] in CLUSTER_WIDE]
+    assert {(o["apiVersion"].rpartition("/")[0], o["kind"]) for o in cluster_wide} == allowed - {("", "Namespace")}
     applications = [manifest(ARGOCD / "application.yaml"), *from_applicationset(ARGOCD / "applicationset.yaml")]
     for application in applications:
         assert application["spec"]["project"] == manifest(ARGOCD / "project.yaml")["metadata"]["name"]

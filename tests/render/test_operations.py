@@ -228,6 +228,23 @@ def test_images_are_pulled_where_the_model_may_run():
         assert not serve["spec"]["selector"]["matchLabels"].items() <= labels.items(), "its Service would select it"
 
 
+def test_images_are_pulled_on_spot_nodes_too(major):
+    """By a DaemonSet of their own, and neither has the other's pods."""
+    values = {"modelDefaults": {"prePull": True}}
+    objects = render(values, layers=scenario("capacity").layers, major=major)
+    pulls = {o["metadata"]["name"]: o["spec"] for o in of_kind(objects, "DaemonSet")}
+    serves = {o["metadata"]["name"]: o["spec"] for o in of_kind(objects, "Deployment")}
+    assert set(pulls) == {"llm-search-pull", "llm-search-pull-spot", "llm-nightly-pull"}
+    for pull, serve in {"search-pull": "search", "search-pull-spot": "search-spot", "nightly-pull": "nightly"}.items():
+        mine, its = (spec["template"]["spec"] for spec in (pulls[f"llm-{pull}"], serves[f"llm-{serve}"]))
+        for key in ("nodeSelector", "tolerations", "affinity"):
+            assert mine.get(key) == its.get(key), key
+    for own, spec in pulls.items():
+        matched = spec["selector"]["matchLabels"].items()
+        found = [other for other in pulls if matched <= pulls[other]["template"]["metadata"]["labels"].items()]
+        assert found == [own]
+
+
 def test_the_image_need_not_have_a_shell():
     """The model's image only runs a program that another container brought."""
     spec = one(scenario("operations").objects, "DaemonSet", "chat")["spec"]["template"]["spec"]

@@ -88,12 +88,13 @@ def test_a_ratio_of_the_service():
     assert "gpu_inference_io_service" in CUSTOM["triton_queue_compute_ratio"]["resources"]["overrides"]
 
 
-def test_a_pod_monitor_passes_the_service_on(major):
+@pytest.mark.parametrize("kind", ["PodMonitor", "ServiceMonitor"])
+def test_a_monitor_passes_the_service_on(kind, major):
     values = {
-        "modelDefaults": {"monitoring": {"podMonitor": {"enabled": True}}},
+        "modelDefaults": {"monitoring": {kind[0].lower() + kind[1:]: {"enabled": True}}},
         "models": {"m": minimal_model("triton", "nvidia-l4")},
     }
-    monitor = one(render(values, major=major), "PodMonitor", "m")
+    monitor = one(render(values, major=major), kind, "m")
     assert "gpu-inference.io/service" in monitor["spec"]["podTargetLabels"]
 
 

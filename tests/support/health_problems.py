@@ -9,6 +9,17 @@ from .matrix import minimal_model
 
 LLAMA = minimal_model("llama-cpp", "nvidia-l4")
 
+ZERO: dict[str, Any] = {
+    "enabled": True,
+    "provider": "keda",
+    "keda": {
+        "serverAddress": "http://prometheus",
+        "scaleToZero": True,
+        "cooldownPeriod": 1800,
+        "triggers": [{"type": "cron", "metadata": {}}],
+    },
+}
+
 
 def _m(runtime: str = "vllm", **changes: Any) -> dict[str, Any]:
     return {"models": {"m": over(minimal_model(runtime, "nvidia-l4"), changes)}}
@@ -40,6 +51,14 @@ HEALTH_PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "and at most 45 fit into the name of a CronJob",
         "shorten the model's name or set fullnameOverride",
     ),
+    **{
+        f"canary of a model at 0 pods, by {how}": (
+            _m(canary={"enabled": True}, autoscaling={**ZERO, "minReplicas": least, "keda": {**ZERO["keda"], **keda}}),
+            "models.m.canary.enabled: its requests fail, or wake the model",
+            "set it to false, or autoscaling.minReplicas to 1",
+        )
+        for how, least, keda in (("minReplicas", 0, {}), ("idleReplicas", 1, {"idleReplicas": 0}))
+    },
     "dashboard of nothing": (
         _m(monitoring={"dashboard": True}),
         "models.m.monitoring.dashboard: shows what monitoring.rules records",

@@ -47,6 +47,11 @@ OPERATOR_PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "models.m.volumes: a NIMService has nothing like it",
         "remove it",
     ),
+    "priority of a NIMService": (
+        _with(NIM, priorityClassName="serving"),
+        "models.m.priorityClassName: a NIMService has nothing like it",
+        "remove it",
+    ),
     "arguments of a RayService": (
         _with(RAY, extraArgs=["server:app"]),
         "models.m.extraArgs: a RayService has nothing like it",

@@ -4,6 +4,7 @@ gpu-inference.check.health: of models whose health is looked at by more than the
 {{- define "gpu-inference.check.health" -}}
 {{- $path := printf "models.%s" .name }}
 {{- $s := .spec }}
+{{- $scaling := $s.autoscaling }}
 {{- if and $s.warmup.enabled (ne (get $s.canary "request" | default .runtime.canary).method "POST") }}
 {{ $path }}.warmup.enabled: the canary of {{ $s.runtime }} asks for no work of the model. Fix: set canary.request to a request that does.
 {{- end }}
@@ -15,6 +16,9 @@ gpu-inference.check.health: of models whose health is looked at by more than the
 {{- end }}
 {{- if and $s.canary.enabled (gt (len .fullname) 45) }}
 {{ $path }}.canary.enabled: "{{ .fullname }}" is {{ len .fullname }} characters long, and at most 45 fit into the name of a CronJob. Fix: shorten the model's name or set fullnameOverride.
+{{- end }}
+{{- if and $s.canary.enabled $scaling.enabled (eq $scaling.provider "keda") (or (eq (int64 $scaling.minReplicas) 0) (hasKey $scaling.keda "idleReplicas")) }}
+{{ $path }}.canary.enabled: its requests fail, or wake the model, while the autoscaler has it at 0 pods. Fix: set it to false, or autoscaling.minReplicas to 1 without keda.idleReplicas.
 {{- end }}
 {{- $monitoring := $s.monitoring }}
 {{- if and $monitoring.dashboard (not $monitoring.rules.enabled) }}

@@ -53,11 +53,12 @@ are not among it.
 {{- $metrics := .runtime.metrics }}
 {{- $pods := printf "namespace=%q,app_kubernetes_io_instance=%q,gpu_inference_io_model=%q" $release.Namespace $release.Name .name }}
 {{- $pod := get .kind "podPattern" | default "[-a-z0-9]+" }}
-{{- $facts := dict "name" .name "namespace" $release.Namespace "pod" (printf "%s-%s" .fullname $pod) }}
+{{- $spot := hasKey . "burst" }}
+{{- $facts := dict "name" .name "namespace" $release.Namespace "pod" (printf "%s-%s%s" .fullname (ternary "(spot-)?" "" $spot) $pod) }}
 {{- $_ := set $facts "model" (printf "namespace=%q,release=%q,model=%q" $release.Namespace $release.Name .name) }}
 {{- $_ := set $facts "start" (printf "%ds" (add $s.startup.budgetSeconds (int64 $s.startup.provisionSeconds))) }}
 {{- $_ := set $facts "stall" (printf "%ds" (int64 $s.progress.stallSeconds)) }}
-{{- $_ := set $facts (lower $s.workload) .fullname }}
+{{- $_ := set $facts (lower $s.workload) (print .fullname (ternary "(-spot)?" "" $spot)) }}
 {{- if $s.autoscaling.enabled }}{{- $_ := set $facts "autoscaler" .fullname }}{{ end }}
 {{- if $s.canary.enabled }}
   {{- $_ := set $facts "canary" (print .fullname "-canary") }}

@@ -26,7 +26,7 @@ StatefulSet's pods take 11 for the hash of their version, and a group's number g
   {{- $_ := set $kinds "NIMService" (dict
         "apiVersion" "apps.nvidia.com/v1alpha1" "revisionLabel" "pod-template-hash" "longestName" 48 "operated" "nimService"
         "service" "" "ownAccount" true
-        "none" (concat (without $none "autoscaling.metrics") (list "volumes" "pod" "container" "absentNodeLabels" "image.digest" "accelerator.dra"
+        "none" (concat (without $none "autoscaling.metrics") (list "volumes" "pod" "container" "priorityClassName" "absentNodeLabels" "image.digest" "accelerator.dra"
           "serviceAccount.annotations" "serviceAccount.name"))
         "wait" "wait --for=jsonpath={.status.state}=Ready --timeout=1h nimservice/") }}
 {{- end }}

@@ -52,6 +52,15 @@ def _canary(model: Model) -> Iterator[Mistake]:
         yield model.mistake("name-length", "canary.enabled", message, fix)
 
 
+def _canary_of_none(model: Model) -> Iterator[Mistake]:
+    scaling = model.spec["autoscaling"]
+    keda = scaling["enabled"] and scaling["provider"] == "keda"
+    if model.spec["canary"]["enabled"] and keda and (scaling["minReplicas"] == 0 or "idleReplicas" in scaling["keda"]):
+        message = "its requests fail, or wake the model, while the autoscaler has it at 0 pods"
+        fix = "set it to false, or autoscaling.minReplicas to 1 without keda.idleReplicas"
+        yield model.mistake("scale-to-zero", "canary.enabled", message, fix)
+
+
 def _monitors(model: Model) -> Iterator[Mistake]:
     monitoring = model.spec["monitoring"]
     if monitoring["dashboard"] and not monitoring["rules"]["enabled"]:
@@ -69,4 +78,11 @@ def _monitors(model: Model) -> Iterator[Mistake]:
         yield Mistake("name-taken", ("models", other), message, "rename one of the two")
 
 
-RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (_warmup, _python, _progress, _canary, _monitors)
+RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
+    _warmup,
+    _python,
+    _progress,
+    _canary,
+    _canary_of_none,
+    _monitors,
+)

@@ -42,6 +42,7 @@ _WITHOUT: Mapping[str, tuple[str, ...]] = {
         "volumes",
         "pod",
         "container",
+        "priorityClassName",
         "absentNodeLabels",
         "image.digest",
         "accelerator.dra",

@@ -250,6 +250,7 @@ RULES: dict[str, Callable[..., bool]] = {
     "only some GPUs can be claimed": lambda accelerator, sharing: (
         sharing != "dra" or "dra" in preset("accelerators", accelerator)
     ),
+    "a balloon of claimed GPUs does not give way": lambda sharing, balloon: (sharing, balloon) != ("dra", "on"),
     "a node has two of these GPUs": _has_two,
     "the cloud has spot nodes": lambda cloud, capacity: capacity == "onDemand" or "spot" in preset("clouds", cloud),
     "mixed capacity is a Deployment": lambda capacity, workload: capacity != "mixed" or workload == "Deployment",

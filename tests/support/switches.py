@@ -244,6 +244,9 @@ RULES: dict[str, Callable[..., bool]] = {
         preset("clouds", cloud), preset("accelerators", accelerator)
     ),
     "a part of a GPU works alone": lambda gpus, sharing: gpus == "1" or sharing in ("none", "dra"),
+    "the pods of a group have whole GPUs": lambda workload, sharing: (
+        workload != "LeaderWorkerSet" or sharing in ("none", "dra")
+    ),
     "only some GPUs can be cut into slices": lambda accelerator, sharing: (
         sharing != "mig" or "profiles" in preset("accelerators", accelerator).get("mig", {})
     ),

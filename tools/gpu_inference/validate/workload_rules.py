@@ -74,14 +74,21 @@ def rollout(model: Model) -> Iterator[Mistake]:
 
 
 def claims(model: Model) -> Iterator[Mistake]:
-    """A claim of a Deployment is one for all its pods: where a single node can mount it, the others wait for ever."""
+    """A claim of a Deployment is one for all its pods: where a single node can mount it, or write to it, the others
+    wait for ever.
+    """
+    for name, claim in model.spec["claims"].items():
+        if set(claim["accessModes"]) == {"ReadOnlyMany"}:
+            message = "the chart makes the claim empty, and nothing could write to it"
+            fix = f"add ReadWriteMany, or mount a claim that is filled as volumes.{name}"
+            yield model.mistake("claim-unwritten", f"claims.{name}.accessModes", message, fix)
     if model.spec["workload"] not in ("Deployment", "LeaderWorkerSet"):
         return
     pods = most_pods(model)
     if model.spec["workload"] == "LeaderWorkerSet":
         pods *= model.spec["parallelism"]["pipeline"]
     for name, claim in model.spec["claims"].items():
-        if {"ReadWriteMany", "ReadOnlyMany"} & set(claim["accessModes"]):
+        if "ReadWriteMany" in claim["accessModes"] or set(claim["accessModes"]) == {"ReadOnlyMany"}:
             continue
         if pods > 1:
             message = f"one node can mount it at a time, and {pods} pods share it"

@@ -308,6 +308,9 @@ RULES: dict[str, Callable[..., bool]] = {
 
 # What it only warns of, and no sound values file has.
 UNWISE: dict[str, Callable[..., bool]] = {
+    "a group keeps what it downloads": lambda workload, source, download: (
+        workload != "LeaderWorkerSet" or source not in ("hub", "bucket") or download == "job"
+    ),
     "a spot pod ends within the notice": lambda cloud, capacity, runtime: (
         capacity == "onDemand"
         or "spot" not in preset("clouds", cloud)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from gpu_inference.resolve import fetcher
 from gpu_inference.validate import runtime_rules
 from gpu_inference.validate.schema_errors import Mistake
 
@@ -98,3 +100,14 @@ def claims(model: Model) -> Iterator[Mistake]:
             message = "one node can mount it at a time, and a rollout brings the new pod beside the old one"
             fix = "set rollout to {spareGPU: false, strategy: Recreate}, or accessModes to [ReadWriteMany]"
             yield model.mistake("claim-shared", f"claims.{name}", message, fix)
+
+
+def restarts(model: Model) -> Iterator[Mistake]:
+    """A group starts anew as a whole when any container of it does, and what its pods have downloaded is lost."""
+    spec = model.spec
+    kept = "cache" in spec["claims"] or "claim" in spec["storage"]["download"]
+    if spec["workload"] == "LeaderWorkerSet" and fetcher(spec, model.runtime) == "pod" and not kept:
+        message = "a download that is cut off restarts the whole group, and all its pods download from the beginning"
+        fix = "set it to job, or claims.cache, at /cache with accessModes [ReadWriteMany]"
+        mistake = model.mistake("group-download", "storage.download.by", message, fix)
+        yield replace(mistake, severity="warning")

@@ -6,12 +6,14 @@ from typing import Any
 
 from support.expected import over
 from support.matrix import RUNTIMES, minimal_model
-from support.objects import Object, component, is_hook, model_of, one
+from support.objects import Object, component, is_hook, model_of, of_kind, one
 from support.render import load_yaml, render
+from support.switches import BUILDERS
 
 from gpu_inference.paths import CHART
 
 HERE: dict[str, str] = {}
+DNS = (("UDP", 53), ("TCP", 53))
 MONITORING = {"kubernetes.io/metadata.name": "monitoring"}
 
 
@@ -138,3 +140,65 @@ def test_more_can_be_reached():
     spec = policy(networkPolicy={"egressTo": [proxy]})
     assert proxy in spec["egress"]
     assert left(spec)["TCP", 3128] == proxy["to"]
+
+
+def others(objects: list[Object]) -> dict[str, Object]:
+    """component -> the policy of the release's pods that serve nothing."""
+    return {component(o): o for o in of_kind(objects, "NetworkPolicy") if model_of(o) is None}
+
+
+def test_pods_that_serve_nothing_are_closed_too():
+    built = {
+        **BUILDERS["triton"],
+        "prePull": True,
+        "engine": {"enabled": True, "source": "pvc://weights/a", "claim": {"size": "10Gi"}},
+        "canary": {"enabled": True},
+    }
+    values = {"backup": {"enabled": True, "destination": "s3://bucket/a"}, **model("triton", **built)}
+    values["models"]["open"] = minimal_model("triton", "nvidia-l4")
+    objects = render(values)
+    found = others(objects)
+    assert {what: set(left(o["spec"])) - set(DNS) for what, o in found.items() if what != "pre-pull"} == {
+        "test": {("TCP", 8000)},
+        "engine": set(),
+        "backup": {("TCP", 443)},
+    }
+    assert "egress" not in found["pre-pull"]["spec"]
+    for policy in found.values():
+        assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+        assert "ingress" not in policy["spec"], "nobody may ask it anything"
+    templates = [
+        *(one(objects, kind, "m")["spec"]["template"] for kind in ("Job", "DaemonSet")),
+        one(objects, "CronJob", "m")["spec"]["jobTemplate"]["spec"]["template"],
+        *(o for o in of_kind(objects, "Pod") if is_hook(o) and model_of(o) == "m"),
+    ]
+    for template in templates:
+        labels = template["metadata"]["labels"]
+        selector = found[labels["app.kubernetes.io/component"]]["spec"]["podSelector"]
+        assert selector["matchLabels"].items() <= labels.items()
+        for expression in selector.get("matchExpressions", []):
+            assert expression["values"] == [labels[expression["key"]]] == ["m"]
+
+
+def test_the_canary_reaches_the_server_and_the_server_lets_it_in():
+    objects = render(model(networkPolicy={"ingressFrom": [{"podSelector": {"matchLabels": {"app": "edge"}}}]}))
+    policy = others(objects)["test"]["spec"]
+    (peer,) = left(policy)["TCP", 8000] or []
+    template = one(objects, "Deployment", "m")["spec"]["template"]
+    assert selects(peer["podSelector"], template["metadata"]["labels"])
+    server = one(objects, "NetworkPolicy", "m")["spec"]
+    assert entered(server, policy["podSelector"]["matchLabels"]) == {8000}
+
+
+def test_without_a_policy_there_is_none():
+    assert others(render(model(networkPolicy={"enabled": False}, prePull=True))) == {}
+    assert set(others(render(model(test={"enabled": False})))) == set()
+
+
+def test_an_engine_of_a_gated_model_may_ask_the_hub():
+    built = {
+        **BUILDERS["triton"],
+        "engine": {"enabled": True, "source": "pvc://weights/a", "claim": {"size": "10Gi"}},
+        "model": {"tokenSecret": {"name": "hf", "key": "token"}},
+    }
+    assert ("TCP", 443) in left(others(render(model("triton", **built)))["engine"]["spec"])

@@ -87,4 +87,9 @@ CAPACITY_PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "models.m.balloon: its priority, 0, is not below the model's, 0, so it would not make room",
         "lower priorityClasses.balloon.value",
     ),
+    "balloon of claimed GPUs": (
+        _m("gke", accelerator={"dra": True}, balloon={"replicas": 1}),
+        "models.m.balloon.replicas: a pod whose GPUs are claimed is not preempted (kubernetes/enhancements#5690)",
+        "set it to 0, or accelerator.dra to false",
+    ),
 }

@@ -21,6 +21,16 @@ SHARING_PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "models.m.accelerator.count: parts of GPUs cannot work together",
         "set it to 1, or sharing to none",
     ),
+    "one slice for several ranks": (
+        _m("nvidia-h100", SLICE, "triton", parallelism={"tensor": 2}),
+        "models.m.parallelism: tensor x pipeline is more than 1, and a part of a GPU works alone",
+        "set both to 1, or accelerator.sharing to none",
+    ),
+    "slices of a group": (
+        _m("nvidia-h100", SLICE, workload="LeaderWorkerSet", parallelism={"pipeline": 2}),
+        "models.m.parallelism: tensor x pipeline is more than 1",
+        "set both to 1, or accelerator.sharing to none",
+    ),
     "slices of a GPU that has none": (
         _m("nvidia-l4", SLICE),
         "models.m.accelerator.sharing: no slices of nvidia-l4 are known",

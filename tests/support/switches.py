@@ -244,12 +244,16 @@ RULES: dict[str, Callable[..., bool]] = {
         preset("clouds", cloud), preset("accelerators", accelerator)
     ),
     "a part of a GPU works alone": lambda gpus, sharing: gpus == "1" or sharing in ("none", "dra"),
+    "the pods of a group have whole GPUs": lambda workload, sharing: (
+        workload != "LeaderWorkerSet" or sharing in ("none", "dra")
+    ),
     "only some GPUs can be cut into slices": lambda accelerator, sharing: (
         sharing != "mig" or "profiles" in preset("accelerators", accelerator).get("mig", {})
     ),
     "only some GPUs can be claimed": lambda accelerator, sharing: (
         sharing != "dra" or "dra" in preset("accelerators", accelerator)
     ),
+    "a balloon of claimed GPUs does not give way": lambda sharing, balloon: (sharing, balloon) != ("dra", "on"),
     "a node has two of these GPUs": _has_two,
     "the cloud has spot nodes": lambda cloud, capacity: capacity == "onDemand" or "spot" in preset("clouds", cloud),
     "mixed capacity is a Deployment": lambda capacity, workload: capacity != "mixed" or workload == "Deployment",
@@ -304,6 +308,9 @@ RULES: dict[str, Callable[..., bool]] = {
 
 # What it only warns of, and no sound values file has.
 UNWISE: dict[str, Callable[..., bool]] = {
+    "a group keeps what it downloads": lambda workload, source, download: (
+        workload != "LeaderWorkerSet" or source not in ("hub", "bucket") or download == "job"
+    ),
     "a spot pod ends within the notice": lambda cloud, capacity, runtime: (
         capacity == "onDemand"
         or "spot" not in preset("clouds", cloud)

@@ -30,6 +30,32 @@ WORKLOAD_PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "models.m.claims.data: one node can mount it at a time, and a rollout brings",
         "set rollout to {spareGPU: false, strategy: Recreate}",
     ),
+    "claim that one pod writes and many download to": (
+        _m(
+            model={"source": "hf://o/n"},
+            replicas=3,
+            claims={"cache": {**ONCE, "mountPath": "/cache", "accessModes": ["ReadWriteOnce", "ReadOnlyMany"]}},
+        ),
+        "models.m.claims.cache: one node can mount it at a time, and 3 pods share it",
+        "or accessModes to [ReadWriteMany]",
+    ),
+    "claim that nothing can write to": (
+        _m(
+            model={"source": "hf://o/n"},
+            claims={"cache": {**ONCE, "mountPath": "/cache", "accessModes": ["ReadOnlyMany"]}},
+        ),
+        "models.m.claims.cache.accessModes: the chart makes the claim empty, and nothing could write to it",
+        "add ReadWriteMany, or mount a claim that is filled as volumes.cache",
+    ),
+    "claims of each pod that nothing can write to": (
+        _m(
+            workload="StatefulSet",
+            rollout={"spareGPU": False},
+            claims={"data": {**ONCE, "accessModes": ["ReadOnlyMany"]}},
+        ),
+        "models.m.claims.data.accessModes: the chart makes the claim empty",
+        "add ReadWriteMany",
+    ),
     "claim at a taken path": (
         _m(claims={"data": {**ONCE, "mountPath": "/dev/shm", "accessModes": ["ReadWriteMany"]}}),
         "models.m.claims.data: /dev/shm is where shm is mounted",

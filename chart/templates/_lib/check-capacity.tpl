@@ -34,6 +34,9 @@ gpu-inference.check.mixed: of a model with an on-demand base and spot pods above
 {{- end }}
 
 {{- define "gpu-inference.check.balloon" -}}
+{{- if .spec.accelerator.dra }}
+models.{{ .name }}.balloon.replicas: a pod whose GPUs are claimed is not preempted (kubernetes/enhancements#5690), so a balloon would not make room. Fix: set it to 0, or accelerator.dra to false.
+{{- end }}
 {{- $class := or (get .spec.balloon "priorityClassName") "balloon" }}
 {{- with get .root.resolved.priorityClasses $class }}
   {{- $above := dig (get $.spec "priorityClassName") "value" 0 $.root.resolved.priorityClasses }}

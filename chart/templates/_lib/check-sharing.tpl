@@ -7,6 +7,8 @@ A part of a GPU: one a pod, on nodes that are known, of a profile that exists.
 {{- if ne $gpu.sharing "none" }}
   {{- if gt (int64 $gpu.count) 1 }}
 {{ $path }}.count: parts of GPUs cannot work together, they have no path from one to another. Fix: set it to 1, or sharing to none.
+  {{- else if gt (mul (int64 .spec.parallelism.tensor) (int64 .spec.parallelism.pipeline)) 1 }}
+models.{{ .name }}.parallelism: tensor x pipeline is more than 1, and a part of a GPU works alone. Fix: set both to 1, or accelerator.sharing to none.
   {{- end }}
   {{- if not (or $gpu.dra (include "gpu-inference.sharing.marks" . | fromJson) (include "gpu-inference.check.selects" .)) }}
 models.{{ .name }}.nodeSelector: how {{ .root.Values.cloud }} marks nodes with {{ $gpu.type }} and {{ include "gpu-inference.sharing.kind" . }} is not known. Fix: select them yourself{{ with .cloud.sharing }}{{ with get . $.accelerator.resource }}, or use one of {{ keys . | sortAlpha | join ", " }}{{ end }}{{ end }}.

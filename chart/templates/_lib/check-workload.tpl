@@ -54,14 +54,19 @@ A rollout must be one that the kind of workload can do.
 {{- end }}
 
 {{/*
-A claim of a Deployment is one for all its pods. One that a single node can mount leaves the others waiting for ever.
+A claim of a Deployment is one for all its pods. One that a single node can mount, or write to, leaves the others waiting for ever.
 */}}
 {{- define "gpu-inference.check.claims" -}}
+{{- range $name, $claim := .spec.claims }}
+  {{- if not (without $claim.accessModes "ReadOnlyMany") }}
+models.{{ $.name }}.claims.{{ $name }}.accessModes: the chart makes the claim empty, and nothing could write to it. Fix: add ReadWriteMany, or mount a claim that is filled as volumes.{{ $name }}.
+  {{- end }}
+{{- end }}
 {{- if and .spec.claims (ne .spec.workload "StatefulSet") (not (hasKey .kind "operated")) }}
   {{- $most := include "gpu-inference.workload.mostPods" . | int64 }}
   {{- if eq .spec.workload "LeaderWorkerSet" }}{{ $most = mul $most (int64 .spec.parallelism.pipeline) }}{{ end }}
   {{- range $name, $claim := .spec.claims }}
-    {{- if not (or (has "ReadWriteMany" $claim.accessModes) (has "ReadOnlyMany" $claim.accessModes)) }}
+    {{- if and (without $claim.accessModes "ReadOnlyMany") (not (has "ReadWriteMany" $claim.accessModes)) }}
       {{- if gt $most 1 }}
 models.{{ $.name }}.claims.{{ $name }}: one node can mount it at a time, and {{ $most }} pods share it. Fix: set workload to StatefulSet, where each has its own, or accessModes to [ReadWriteMany].
       {{- else if $.spec.rollout.spareGPU }}

@@ -82,6 +82,11 @@ def balloon(model: Model) -> Iterator[Mistake]:
     said = model.spec["balloon"]
     if not said["replicas"]:
         return
+    if model.spec["accelerator"]["dra"]:
+        # The scheduler's preemption leaves claims out: kubernetes/enhancements#5690.
+        message = "a pod whose GPUs are claimed is not preempted, so a balloon would not make room"
+        fix = "set it to 0, or accelerator.dra to false"
+        yield model.mistake("balloon-claim", "balloon.replicas", message, fix)
     classes: dict[str, Any] = {"balloon": {"value": _BALLOON_PRIORITY}, **model.values["priorityClasses"]}
     name = said.get("priorityClassName", "balloon")
     own = classes.get(model.spec.get("priorityClassName", ""), {"value": 0})["value"]

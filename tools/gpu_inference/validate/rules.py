@@ -310,6 +310,7 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     workload_rules.neighbours,
     workload_rules.rollout,
     workload_rules.claims,
+    workload_rules.restarts,
     *job_rules.RULES,
     *health_rules.RULES,
     *capacity_rules.RULES,

@@ -56,6 +56,9 @@ def part(model: Model) -> Iterator[Mistake]:
     if gpu["count"] > 1:
         message = "parts of GPUs cannot work together, they have no path from one to another"
         yield model.mistake("gpu-part", "accelerator.count", message, "set it to 1, or sharing to none")
+    elif model.spec["parallelism"]["tensor"] * model.spec["parallelism"]["pipeline"] > 1:
+        message = "tensor x pipeline is more than 1, and a part of a GPU works alone"
+        yield model.mistake("gpu-part", "parallelism", message, "set both to 1, or accelerator.sharing to none")
     if not (gpu["dra"] or sharing.marks(gpu, preset, model.cloud) or selects(model)):
         known = model.cloud.get("sharing", {}).get(preset["resource"])
         message = f"how {model.values['cloud']} marks nodes with {gpu['type']} and {sharing.kind(gpu)} is not known"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from gpu_inference.resolve import fetcher
 from gpu_inference.validate import runtime_rules
 from gpu_inference.validate.schema_errors import Mistake
 
@@ -74,14 +76,21 @@ def rollout(model: Model) -> Iterator[Mistake]:
 
 
 def claims(model: Model) -> Iterator[Mistake]:
-    """A claim of a Deployment is one for all its pods: where a single node can mount it, the others wait for ever."""
+    """A claim of a Deployment is one for all its pods: where a single node can mount it, or write to it, the others
+    wait for ever.
+    """
+    for name, claim in model.spec["claims"].items():
+        if set(claim["accessModes"]) == {"ReadOnlyMany"}:
+            message = "the chart makes the claim empty, and nothing could write to it"
+            fix = f"add ReadWriteMany, or mount a claim that is filled as volumes.{name}"
+            yield model.mistake("claim-unwritten", f"claims.{name}.accessModes", message, fix)
     if model.spec["workload"] not in ("Deployment", "LeaderWorkerSet"):
         return
     pods = most_pods(model)
     if model.spec["workload"] == "LeaderWorkerSet":
         pods *= model.spec["parallelism"]["pipeline"]
     for name, claim in model.spec["claims"].items():
-        if {"ReadWriteMany", "ReadOnlyMany"} & set(claim["accessModes"]):
+        if "ReadWriteMany" in claim["accessModes"] or set(claim["accessModes"]) == {"ReadOnlyMany"}:
             continue
         if pods > 1:
             message = f"one node can mount it at a time, and {pods} pods share it"
@@ -91,3 +100,14 @@ def claims(model: Model) -> Iterator[Mistake]:
             message = "one node can mount it at a time, and a rollout brings the new pod beside the old one"
             fix = "set rollout to {spareGPU: false, strategy: Recreate}, or accessModes to [ReadWriteMany]"
             yield model.mistake("claim-shared", f"claims.{name}", message, fix)
+
+
+def restarts(model: Model) -> Iterator[Mistake]:
+    """A group starts anew as a whole when any container of it does, and what its pods have downloaded is lost."""
+    spec = model.spec
+    kept = "cache" in spec["claims"] or "claim" in spec["storage"]["download"]
+    if spec["workload"] == "LeaderWorkerSet" and fetcher(spec, model.runtime) == "pod" and not kept:
+        message = "a download that is cut off restarts the whole group, and all its pods download from the beginning"
+        fix = "set it to job, or claims.cache, at /cache with accessModes [ReadWriteMany]"
+        mistake = model.mistake("group-download", "storage.download.by", message, fix)
+        yield replace(mistake, severity="warning")

@@ -74,7 +74,7 @@ server's GPUs, environment and directories; the last container publishes what th
       restartPolicy: Never
       {{- include "gpu-inference.job.pod" (dict "root" .root "security" .spec.security) | nindent 6 }}
       {{- with get .spec.engine "priorityClassName" }}
-      priorityClassName: {{ . }}
+      priorityClassName: {{ include "gpu-inference.capacity.priority" (dict "root" $.root "name" .) }}
       {{- end }}
       {{- with .claim }}
       resourceClaims: [{name: gpu, resourceClaimTemplateName: {{ .name }}}]
@@ -86,6 +86,7 @@ server's GPUs, environment and directories; the last container publishes what th
           command: [sh, -c, 'test -e "$ENGINE/.complete" || exec "$@"', {{ .name }}{{ range .command }}, {{ toJson . }}{{ end }}]
           args:
             {{- .args }}
+          workingDir: /tmp
           {{- template "gpu-inference.engine.container" (dict "model" $m "engine" $.engine "gpus" true) }}
         {{- end }}
       containers:

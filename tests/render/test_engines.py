@@ -163,22 +163,6 @@ def test_a_server_of_an_engine_is_told_so():
     assert "--model-repository=/models/llama" in args, "its configuration names /engine"
 
 
-def test_spot_pods_of_an_engine_are_told_the_same():
-    scaled = {"enabled": True, "minReplicas": 1, "maxReplicas": 4}
-    measured = {"trtllm": {"metrics": {"since": "1.0.0"}}}
-    objects = render({"cloud": "gke", "runtimes": measured, **engine(capacity="mixed", autoscaling=scaled)})
-    base, burst = (d["spec"]["template"]["spec"]["containers"][0]["args"] for d in of_kind(objects, "Deployment"))
-    assert base == burst and burst.count("--backend") == 1
-
-
-def test_a_rollout_lasts_as_long_as_a_build():
-    quick, slow = (
-        one(render(engine(engine={"enabled": on, "deadlineSeconds": 5000})), "Deployment")["spec"]
-        for on in (False, True)
-    )
-    assert slow["progressDeadlineSeconds"] == quick["progressDeadlineSeconds"] + 5000
-
-
 def test_without_an_engine_nothing_of_it_is_there():
     objects = render(engine(engine={"enabled": False}))
     assert of_kind(objects, "Job", "PersistentVolumeClaim") == []

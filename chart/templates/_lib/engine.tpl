@@ -16,9 +16,6 @@ an engine is told. The directory is named by the hash of all that decides what i
 {{- $_ := set $s.engine "sequenceLength" (add (int64 $engine.maxInputLength) (int64 $engine.maxOutputLength)) }}
 {{- if $preset.replacesModel }}
   {{- $_ := set $s.model "reference" "/engine" }}
-  {{- /* The server needs nothing of it. */}}
-  {{- range list "folder" "fetch" }}{{- $_ := set $ . "" }}{{ end }}
-  {{- $_ := set . "scratch" false }}
 {{- end }}
 {{- $image := include "gpu-inference.container.image" (get $preset "image" | default $s.image) }}
 {{- $steps := list }}

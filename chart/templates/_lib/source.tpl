@@ -7,14 +7,12 @@ model.hubFile: what the server is told.
 {{- define "gpu-inference.source.place" -}}
 {{- $s := .spec }}
 {{- $source := $s.model.source }}
+{{- if $s.engine.enabled }}{{ $source = include "gpu-inference.source.served" . }}{{ end }}
 {{- $scheme := splitList "://" $source | first }}
 {{- $rest := trimPrefix (print $scheme "://") $source | trimSuffix "/" }}
 {{- $download := $s.storage.download }}
 {{- $file := get $s.model "file" }}
-{{- $path := "" }}
-{{- $repository := "" }}
-{{- $fetch := "" }}
-{{- $folder := "" }}
+{{- $path := "" }}{{ $repository := "" }}{{ $fetch := "" }}{{ $folder := "" }}
 {{- if has $scheme (list "hf" "s3" "gs" "az") }}
   {{- $fetch = $download.by }}
   {{- /* It does so itself where it loads no folder, or where it is to choose the file. */}}
@@ -45,6 +43,15 @@ model.hubFile: what the server is told.
 {{- $_ := set . "fetch" $fetch }}
 {{- $_ := set . "folder" $folder }}
 {{- $_ := set . "scratch" (and $fetch (not (or (hasKey $s.claims "cache") (hasKey $download "claim")))) }}
+{{- end }}
+
+{{/*
+gpu-inference.source.served: beside an engine instead of the model, the server needs no more than what that is built from.
+*/}}
+{{- define "gpu-inference.source.served" -}}
+{{- $own := "" }}
+{{- if dig "engine" "replacesModel" false .runtime }}{{ $own = get .spec.engine "source" }}{{ end }}
+{{- $own | default .spec.model.source }}
 {{- end }}
 
 {{/*

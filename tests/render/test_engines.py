@@ -66,6 +66,16 @@ def test_the_guides_engine():
     assert built["build"]["command"][-1] == "trtllm-build"
 
 
+@pytest.mark.parametrize("model", SCENARIO["models"])
+def test_steps_write_only_where_they_may(model):
+    """The root is read-only, and trtllm-build keeps model.cache in its working directory unless told."""
+    built = one(scenario("engine-build").objects, "Job", model)
+    assert flags(steps(built)["build"])["--output_timing_cache"] == "$(ENGINE_WORK)/model.cache"
+    for container in steps(built).values():
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert container["workingDir"] in {m["mountPath"] for m in container["volumeMounts"]}
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_precisions(precision, major):
     objects = render(engine(accelerator={"type": "nvidia-h100"}, engine={"precision": precision}), major=major)
@@ -114,6 +124,10 @@ def test_a_job_ends():
 def test_priority_lets_the_build_take_the_gpus_of_a_waiting_server():
     built = job(engine(engine={"priorityClassName": "builds"}))
     assert built["spec"]["template"]["spec"]["priorityClassName"] == "builds"
+    own = {"priorityClasses": {"builds": {"value": 7}}}
+    objects = render({**own, **engine(engine={"priorityClassName": "builds"})})
+    (made,) = of_kind(objects, "PriorityClass")
+    assert one(objects, "Job")["spec"]["template"]["spec"]["priorityClassName"] == made["metadata"]["name"] != "builds"
 
 
 # What is served.
@@ -147,14 +161,6 @@ def test_a_server_of_an_engine_is_told_so():
     assert files == {"return_perf_metrics": True}
     args = one(objects, "Deployment", "ensemble")["spec"]["template"]["spec"]["containers"][0]["args"]
     assert "--model-repository=/models/llama" in args, "its configuration names /engine"
-
-
-def test_a_rollout_lasts_as_long_as_a_build():
-    quick, slow = (
-        one(render(engine(engine={"enabled": on, "deadlineSeconds": 5000})), "Deployment")["spec"]
-        for on in (False, True)
-    )
-    assert slow["progressDeadlineSeconds"] == quick["progressDeadlineSeconds"] + 5000
 
 
 def test_without_an_engine_nothing_of_it_is_there():

@@ -222,6 +222,16 @@ def test_the_way_out_is_open_for_whatever_downloads(runtime, changes, ports):
     assert reached == ports
 
 
+def test_rclone_is_the_one_of_images():
+    image = {"repository": "registry.example.com/mirror/rclone", "tag": "1.0"}
+    values = {
+        "images": {"rclone": image},
+        "models": {"m": over(minimal_model("triton", "nvidia-l4"), {"model": {"source": "s3://b/c"}})},
+    }
+    container = download(pod(render(values)))
+    assert container["image"] == "registry.example.com/mirror/rclone:1.0"
+
+
 @pytest.mark.parametrize(
     ("source", "remote"),
     [
@@ -237,7 +247,8 @@ def test_object_stores_are_rclones(source, remote, major):
     template = pod(found)
     container = download(template)
     said = {name: entry.get("value") for name, entry in env_of(container).items()}
-    assert container["image"].startswith("rclone/rclone:") and container["command"] == ["sh", "/downloader/download.sh"]
+    assert container["image"].startswith("docker.io/rclone/rclone:")
+    assert container["command"] == ["sh", "/downloader/download.sh"]
     assert said["SOURCE"] == remote
     assert said["TARGET"] == f"{said['FOLDER']}/{source.split('://')[1]}"
     assert f"--model-repository={said['TARGET']}" in template["containers"][0]["args"]

@@ -100,6 +100,11 @@ JOB_PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "models.m.engine.claim: says neither",
         "set name, or size",
     ),
+    "init containers instead of the wait": (
+        engine(pod={"initContainers": []}),
+        "models.m.pod.initContainers: would replace the wait for the engine",
+        "remove it",
+    ),
     "claim called like the engine's": (
         engine(
             claim={"size": "1Ti"},

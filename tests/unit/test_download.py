@@ -359,6 +359,22 @@ def test_sums_that_come_with_the_model_are_checked(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_sums_of_files_that_were_left_out_are_not_checked(tmp_path):
+    def line(name: str, data: bytes) -> bytes:
+        return f"{hashlib.sha256(data).hexdigest()}  {name}\n".encode()
+
+    left_out = line("model.pt", b"2")
+    files = {"1/with space.txt": b"1", "SHA256SUMS": left_out + line("1/with space.txt", b"1")}
+    done, folder = fetch(tmp_path / "a", files)
+    assert done.returncode == 0 and (folder / "manifest").exists(), done.stderr
+    done, folder = fetch(tmp_path / "b", {**files, "1/with space.txt": b"3"})
+    assert done.returncode != 0 and not (folder / "manifest").exists()
+    done, folder = fetch(tmp_path / "c", {"model.plan": b"1", "SHA256SUMS": left_out})
+    assert done.returncode == 1 and "names none of the files" in done.stdout and not (folder / "manifest").exists()
+    done, folder = fetch(tmp_path / "d", {"model.plan": b"1", "SHA256SUMS": b""})
+    assert done.returncode == 0 and (folder / "manifest").exists(), "an empty list says nothing"
+
+
 @pytest.mark.parametrize(
     ("allow", "ignore", "rules"),
     [

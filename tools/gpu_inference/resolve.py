@@ -163,21 +163,29 @@ def _with_engine(spec: Spec, runtime: Spec) -> Spec:
     return {**runtime, "args": [*runtime["args"], *preset.get("args", [])], **files}
 
 
+def served(spec: Mapping[str, Any], runtime: Mapping[str, Any]) -> str:
+    """What the server's pod has: model.source, or beside an engine instead of the model what that is built from."""
+    source: str = spec["model"]["source"]
+    replaced = spec["engine"]["enabled"] and runtime.get("engine", {}).get("replacesModel")
+    return spec["engine"].get("source", source) if replaced else source
+
+
 def fetcher(spec: Mapping[str, Any], runtime: Mapping[str, Any]) -> str:
     """Who downloads the model: pod, job or server; empty when nobody has to."""
-    if scheme(spec["model"]["source"]) not in DOWNLOADED:
+    kind = scheme(served(spec, runtime))
+    if kind not in DOWNLOADED:
         return ""
     by = spec["storage"]["download"]["by"]
     model = spec["model"]
     # It does so itself where it loads no folder, or where it is to choose the file.
-    chooses = "modelFile" in runtime and not model.get("file") and scheme(model["source"]) == "hf"
+    chooses = "modelFile" in runtime and not model.get("file") and kind == "hf"
     return "server" if by == "pod" and (chooses or "pvc" not in runtime["modelSources"]) else by
 
 
 def place(spec: Mapping[str, Any], runtime: Mapping[str, Any]) -> dict[str, str]:
     """Where the server finds the model: {path} in the container, or {repository, hubFile} on the hub; empty else."""
     model, download = spec["model"], spec["storage"]["download"]
-    source, file, by = model["source"], model.get("file", ""), fetcher(spec, runtime)
+    source, file, by = served(spec, runtime), model.get("file", ""), fetcher(spec, runtime)
     rest = source.partition("://")[2].removesuffix("/")
     path = ""
     if by and by != "server":

@@ -6,7 +6,9 @@ else that selects a model's pods selects both. The base's selector stays that of
 owner and by pod-template-hash.
 */}}
 {{- define "gpu-inference.capacity.burst" -}}
-{{- $burst := pick . "root" "store" "name" "values" "runtime" "accelerator" "cloud" }}
+{{- $burst := pick . "root" "store" "name" "values" "accelerator" "cloud" }}
+{{- /* As the preset has it: the base's may be told of an engine already. */}}
+{{- $_ := set $burst "runtime" (index .store.runtimes .spec.runtime) }}
 {{- $_ := set $burst "onDemand" .spec }}
 {{- $_ := set $burst "capacity" "spot" }}
 {{- $_ := set $burst "base" (print (trimSuffix "onDemand" .base) "spot") }}

@@ -23,6 +23,9 @@ gpu-inference.check.engine: of models whose engine is built first.
   {{- if not (hasPrefix "pvc://" $s.engine.source) }}
 {{ $path }}.source: {{ toJson $s.engine.source }} is no claim, which the build reads the weights from. Fix: set it to pvc://claim/path.
   {{- end }}
+  {{- if and (hasKey $s.pod "initContainers") (not .folder) }}
+models.{{ .name }}.pod.initContainers: would replace the wait for the engine. Fix: remove it.
+  {{- end }}
 {{- end }}
 {{- include "gpu-inference.check.engineSize" . }}
 {{- end }}

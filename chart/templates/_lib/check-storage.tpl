@@ -4,17 +4,18 @@ silence.
 */}}
 {{- define "gpu-inference.check.source" -}}
 {{- $source := .spec.model.source }}
+{{- $scheme := splitList "://" $source | first }}
 {{- $known := .runtime.modelSources }}
 {{- $path := printf "models.%s.model" .name }}
 {{- if not $source }}
 {{ $path }}.source: is not set. Fix: set it to where the model lies, {{ $known | join ":// or " }}://….
-{{- else if not (or (has .scheme $known) (and (has "pvc" $known) (has .scheme (list "s3" "gs" "az" "oci" "hostPath")))) }}
+{{- else if not (or (has $scheme $known) (and (has "pvc" $known) (has $scheme (list "s3" "gs" "az" "oci" "hostPath")))) }}
 {{ $path }}.source: {{ toJson $source }} cannot be loaded by {{ .spec.runtime }}. Fix: use one of {{ $known | join "://, " }}://{{ if has "pvc" $known }}, s3://, gs://, az://, oci://, hostPath://{{ end }}.
 {{- end }}
 {{- $takes := .runtime.takes }}
 {{- range $key, $_ := .values.model }}
   {{- if and (hasKey $takes $key) (ne $key "revision") }}
-  {{- else if and (eq $key "revision") (ne $.scheme "hf") }}
+  {{- else if and (eq $key "revision") (ne $scheme "hf") }}
 {{ $path }}.revision: only hf:// has revisions. Fix: remove it.
   {{- else if or (hasKey $.runtime.takes $key) (and (eq $key "revision") $.folder) (and (eq $key "file") (or $.spec.model.path (hasKey $.runtime.takes "hubFile"))) }}
   {{- else }}

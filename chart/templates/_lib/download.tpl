@@ -14,7 +14,7 @@ a Job's container. It has what the server has not, the token and the way out. Wr
             - {name: {{ $name }}, {{ if kindIs "map" $value }}valueFrom{{ else }}value{{ end }}: {{ toJson $value }}}
             {{- end }}
   {{- else }}
-          image: {{ toJson $download.rcloneImage }}
+          image: {{ include "gpu-inference.container.image" .root.Values.images.rclone | toJson }}
           command: [sh, /downloader/download.sh]
           env:
             {{- template "gpu-inference.download.objects" . }}

@@ -16,9 +16,6 @@ an engine is told. The directory is named by the hash of all that decides what i
 {{- $_ := set $s.engine "sequenceLength" (add (int64 $engine.maxInputLength) (int64 $engine.maxOutputLength)) }}
 {{- if $preset.replacesModel }}
   {{- $_ := set $s.model "reference" "/engine" }}
-  {{- /* The server needs nothing of it. */}}
-  {{- range list "folder" "fetch" }}{{- $_ := set $ . "" }}{{ end }}
-  {{- $_ := set . "scratch" false }}
 {{- end }}
 {{- $image := include "gpu-inference.container.image" (get $preset "image" | default $s.image) }}
 {{- $steps := list }}
@@ -74,7 +71,7 @@ server's GPUs, environment and directories; the last container publishes what th
       restartPolicy: Never
       {{- include "gpu-inference.job.pod" (dict "root" .root "security" .spec.security) | nindent 6 }}
       {{- with get .spec.engine "priorityClassName" }}
-      priorityClassName: {{ . }}
+      priorityClassName: {{ include "gpu-inference.capacity.priority" (dict "root" $.root "name" .) }}
       {{- end }}
       {{- with .claim }}
       resourceClaims: [{name: gpu, resourceClaimTemplateName: {{ .name }}}]
@@ -86,6 +83,7 @@ server's GPUs, environment and directories; the last container publishes what th
           command: [sh, -c, 'test -e "$ENGINE/.complete" || exec "$@"', {{ .name }}{{ range .command }}, {{ toJson . }}{{ end }}]
           args:
             {{- .args }}
+          workingDir: /tmp
           {{- template "gpu-inference.engine.container" (dict "model" $m "engine" $.engine "gpus" true) }}
         {{- end }}
       containers:

@@ -7,15 +7,13 @@ model.hubFile: what the server is told.
 {{- define "gpu-inference.source.place" -}}
 {{- $s := .spec }}
 {{- $source := $s.model.source }}
+{{- if $s.engine.enabled }}{{ $source = include "gpu-inference.source.served" . }}{{ end }}
 {{- $parts := splitList "://" $source }}
 {{- $scheme := first $parts }}
 {{- $rest := last $parts | trimSuffix "/" }}
 {{- $download := $s.storage.download }}
 {{- $file := get $s.model "file" }}
-{{- $path := "" }}
-{{- $repository := "" }}
-{{- $fetch := "" }}
-{{- $folder := "" }}
+{{- $path := "" }}{{ $repository := "" }}{{ $fetch := "" }}{{ $folder := "" }}
 {{- if eq $scheme "hf" "s3" "gs" "az" }}
   {{- $fetch = $download.by }}
   {{- /* It does so itself where it loads no folder, or where it is to choose the file. */}}
@@ -56,6 +54,15 @@ gpu-inference.source.folder sets .allow and .folder of what the chart downloads.
 {{- $_ := set . "allow" $allow }}
 {{- $choice := printf "%s\n%s\n%s\n%s\n%s\n%t" $model.source (get $model "revision") $file $download.allow $download.ignore $download.pickles }}
 {{- $_ := set . "folder" (sha256sum $choice | trunc 12 | print "/cache/") }}
+{{- end }}
+
+{{/*
+gpu-inference.source.served: beside an engine instead of the model, the server needs no more than what that is built from.
+*/}}
+{{- define "gpu-inference.source.served" -}}
+{{- $own := "" }}
+{{- if dig "engine" "replacesModel" false .runtime }}{{ $own = get .spec.engine "source" }}{{ end }}
+{{- $own | default .spec.model.source }}
 {{- end }}
 
 {{/*

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gpu_inference.resolve import fetcher
 from gpu_inference.validate.runtime_rules import numbers
 from gpu_inference.validate.schema_errors import Mistake, show
 
@@ -36,6 +37,8 @@ def _engine(model: Model) -> Iterator[Mistake]:
     if not engine["source"].startswith("pvc://"):
         message = f"{show(engine['source'])} is no claim, which the build reads the weights from"
         yield model.mistake("engine-source", "engine.source", message, "set it to pvc://claim/path")
+    if "initContainers" in model.spec["pod"] and fetcher(model.spec, model.runtime) in ("", "server"):
+        yield model.mistake("escape-hatch", "pod.initContainers", "would replace the wait for the engine", "remove it")
 
 
 def _precision(model: Model, known: Mapping[str, Mapping[str, str]]) -> Iterator[Mistake]:

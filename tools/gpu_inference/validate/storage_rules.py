@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from gpu_inference.resolve import fetcher, scheme
+from gpu_inference.resolve import fetcher, scheme, served
 from gpu_inference.validate.schema_errors import Mistake, show
 from gpu_inference.values.tree import Path
 
@@ -60,7 +60,8 @@ def _taken(runtime: Mapping[str, Any]) -> set[str]:
 
 def place(model: Model) -> Iterator[Mistake]:
     """Sources that are downloaded, or come in a volume that is no claim."""
-    said, by, kind = model.spec["model"], fetcher(model.spec, model.runtime), scheme(model.spec["model"]["source"])
+    said, by = model.spec["model"], fetcher(model.spec, model.runtime)
+    kind = scheme(served(model.spec, model.runtime))
     runtime = model.spec["runtime"]
     if kind == "hostPath" and not model.spec["security"]["allowHostPath"]:
         message = "hostPath:// breaks Pod Security, and shows the node's files to the pod"

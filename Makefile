@@ -34,6 +34,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 demo: setup
 	@$(GI) demo $(DEMO)
 
+# A file of tests at a time on each of two workers; a worker starts its own cluster.
+TESTS ?= -n 2 --dist loadfile
 test: setup lint
 	@$(VENV)/bin/python -m pytest $(TESTS)
 

@@ -7,7 +7,7 @@ import copy
 import pytest
 from support.expected import over
 from support.matrix import CLOUDS, minimal_model
-from support.objects import model_of, of_kind, pod_templates, selects
+from support.objects import model_of, of_kind, one, pod_templates, selects
 from support.render import NAMESPACE, RELEASE, load_yaml, render
 from support.views import Model
 
@@ -91,7 +91,7 @@ def test_what_selects_a_model_selects_both_kinds_of_pods():
         "InferencePool": lambda o: o["spec"]["selector"],
     }
     for kind, selector in selectors.items():
-        (obj,) = of_kind(model.objects, kind)
+        obj = one(model.objects, kind, model.name)
         assert [selects(selector(obj), labels) for labels in pods] == [True, True], kind
     # The spot Deployment takes no pod of the base; both share identity, files and claims.
     assert not selects(model.burst["spec"]["selector"], pods[0])

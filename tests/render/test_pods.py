@@ -221,7 +221,9 @@ def test_token_comes_from_the_secret(models):
 
 def test_claims_are_mounted_read_only(models):
     for model in models:
-        source = model.spec["model"]["source"]
+        source, engine = model.spec["model"]["source"], model.spec["engine"]
+        if engine["enabled"] and model.runtime["engine"].get("replacesModel"):
+            source = engine.get("source", source)
         claims = [v for v in model.pod["spec"]["volumes"] if "persistentVolumeClaim" in v]
         if source.startswith("pvc://"):
             claim = source.removeprefix("pvc://").split("/")[0]

@@ -39,7 +39,7 @@ gpu-inference.scaling.known puts what models of one runtime and accelerator can 
 
 {{/*
 gpu-inference.scaling.hpa is the spec of a HorizontalPodAutoscaler. Takes {model, target: {apiVersion, kind, name}, minReplicas,
-maxReplicas, labels: more labels of the series, for a model with several targets, base: pods that are not the target's}.
+maxReplicas, base: pods that are not the target's}.
 */}}
 {{- define "gpu-inference.scaling.hpa" -}}
 scaleTargetRef:
@@ -55,7 +55,7 @@ behavior:
 {{- end }}
 
 {{/*
-gpu-inference.scaling.metrics: entries of a HorizontalPodAutoscaler. Takes {model, labels}.
+gpu-inference.scaling.metrics: entries of a HorizontalPodAutoscaler. Takes {model, base}.
 */}}
 {{- define "gpu-inference.scaling.metrics" }}
 {{- $m := .model }}
@@ -100,18 +100,10 @@ gpu-inference.scaling.quantity writes a number as the API server does, so that n
 {{- end }}
 
 {{/*
-gpu-inference.scaling.labels: by which a model's series are found, as JSON. Takes {model, labels}.
-*/}}
-{{- define "gpu-inference.scaling.labels" -}}
-{{- $labels := dict "app_kubernetes_io_instance" .model.root.Release.Name "gpu_inference_io_model" .model.name }}
-{{- merge $labels (get . "labels" | default dict) | toJson }}
-{{- end }}
-
-{{/*
-gpu-inference.scaling.promql is a signal's query for Prometheus itself. Takes {model, labels, signal}.
+gpu-inference.scaling.promql is a signal's query for Prometheus itself. Takes {model, signal}.
 */}}
 {{- define "gpu-inference.scaling.promql" -}}
-{{- $labels := include "gpu-inference.scaling.labels" . | fromJson }}
+{{- $labels := dict "app_kubernetes_io_instance" .model.root.Release.Name "gpu_inference_io_model" .model.name }}
 {{- $matchers := list (printf "namespace=%s" (toJson .model.root.Release.Namespace)) }}
 {{- range $label, $path := .signal.selector }}
   {{- $_ := set $labels $label (include "gpu-inference.args.at" (dict "spec" $.model.spec "path" $path)) }}

@@ -17,9 +17,9 @@ from gpu_inference.errors import UserError
 from gpu_inference.inputs import argocd, flux, helmfile
 from gpu_inference.inputs.manifests import Manifest, documents
 from gpu_inference.inputs.source import Reader, problem, values_file
-from gpu_inference.paths import CHART
+from gpu_inference.resolve import chart_defaults
 from gpu_inference.validate.engine import Subject
-from gpu_inference.values.loader import Document, load, parse
+from gpu_inference.values.loader import Document, load
 from gpu_inference.values.tree import Position, Tree
 
 # # gpu-inference: over ../base.yaml, ../prod.yaml
@@ -105,7 +105,7 @@ def _is_list(document: Document) -> bool:
 
 
 def _has_a_key_of_ours(document: Document) -> bool:
-    defaults = parse((CHART / "values.yaml").read_bytes(), "").tree.value
+    defaults = chart_defaults().tree.value
     keys = document.tree.value
     return isinstance(keys, dict) and isinstance(defaults, dict) and bool(keys.keys() & defaults.keys())
 

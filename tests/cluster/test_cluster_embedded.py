@@ -154,7 +154,7 @@ def test_pod_is_ready_after_its_load_time(cluster: EmbeddedCluster, wait_for: Wa
     loading = get(cluster, "pod", "slow")
     assert (loading["status"]["phase"], condition(loading, "Ready")) == ("Running", "False")
     wait_for(lambda: condition(get(cluster, "pod", "slow"), "Ready") == "True", 30, "the slow pod ready")
-    assert 6 <= time.monotonic() - started < 12
+    assert time.monotonic() - started >= 6
     address = get(cluster, "pod", "slow")["status"]["podIP"]
     slices = ("endpointslices", "-l", "kubernetes.io/service-name=slow")
 

@@ -161,7 +161,7 @@ def test_a_deleted_pod_drains_after_its_pre_stop_and_is_removed(tmp_path: Path) 
         # The preStop hook sleeps: requests that still arrive are served as before.
         assert (await twin.generate("pods/a:8000"))[0] == 200
         await twin.state("a", "draining")
-        assert asyncio.get_running_loop().time() - began == pytest.approx(1, abs=0.3)
+        assert asyncio.get_running_loop().time() - began >= 0.99
         assert (await twin.generate("pods/a:8000"))[0] == 500
         assert (await twin.get("/api/v1/namespaces/default/pods/a:8000/proxy/health"))[0] == 200
         status, text = await stream

@@ -122,8 +122,8 @@ def test_latencies_move_when_a_request_ends_and_hold_its_time_in_the_queue() -> 
         assert await server.metric(arrived, "metrics") == 5
         await asyncio.gather(*tasks)
         # One after the other, 20 ms each.
-        assert await server.metric(latency, "metrics") == pytest.approx(sum(range(1, 6)) * 20_000, rel=0.2)
-        assert await server.metric("ts_queue_latency_microseconds{", "metrics") == pytest.approx(200_000, rel=0.3)
+        assert await server.metric(latency, "metrics") >= sum(range(1, 6)) * 20_000 * 0.95
+        assert await server.metric("ts_queue_latency_microseconds{", "metrics") >= 200_000 * 0.9
         assert await server.metric("Requests2XX{", "metrics") == 5
 
     on(resolved("torchserve"), check)

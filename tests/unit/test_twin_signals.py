@@ -59,7 +59,8 @@ def test_finish_in_flight_as_vllm_with_a_shutdown_timeout(tmp_path: Path) -> Non
         assert (len(found), found[-2]["choices"][0]["finish_reason"]) == (251, "length")
         assert ask(port, "/health")[0] == 200  # all through its teardown
         assert child.wait(10) == 0
-        assert time.monotonic() - stream.ended == pytest.approx(load("vllm")["lifecycle"]["teardownSeconds"], abs=1.5)
+        # The client hears of the last byte a moment after the server sent it.
+        assert time.monotonic() - stream.ended >= load("vllm")["lifecycle"]["teardownSeconds"] - 0.5
 
 
 @pytest.mark.parametrize("how", ["abort", "no drain"])

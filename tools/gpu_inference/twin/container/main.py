@@ -1,4 +1,4 @@
-"""What runs in the container instead of a runtime's server: `vllm serve …`, `tritonserver …` with the chart's arguments.
+"""What runs in the container in the place of a server: `vllm serve …`, `tritonserver …` with the chart's arguments.
 
 A GPU, a model's size and its loading time are not in the arguments; they come from the environment:
     TWIN_RUNTIME              for presets without a command of their own, which start the image's entry point

@@ -1,0 +1,78 @@
+"""The cluster with real pods, the twin's image in it, releases, and what is kept of each disruption."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import pytest
+from disruption import report
+from disruption.nodes import Nodes
+from disruption.release import Release, released, values
+from disruption.traffic import OUT, Mix, Result, Run, keep, traffic
+
+from gpu_inference.cluster.provider import Provider
+from gpu_inference.twin.container.image import build
+
+USUAL = Mix()
+RESULTS = pytest.StashKey[list[Result]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[RESULTS] = []
+
+
+@pytest.fixture(scope="session")
+def nodes(cluster: Provider) -> Nodes:
+    """The nodes, from outside."""
+    return Nodes(cluster, cluster.engine.run)  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="session")
+def image(cluster: Provider) -> str:
+    """Name and tag of the twin's image, which every node has."""
+    archive, name = build()
+    cluster.load_image(archive)  # type: ignore[attr-defined]
+    return name
+
+
+@pytest.fixture(scope="module")
+def chat(cluster: Provider, nodes: Nodes, image: str) -> Iterator[Release]:
+    """A release that the tests of a module share: vLLM, two pods on demand."""
+    with released(cluster, nodes.address, "chat") as release:
+        release.install(values(image, nodes.cloud))
+        yield release
+
+
+@pytest.fixture
+def own(cluster: Provider, nodes: Nodes) -> Iterator[Release]:
+    """A release of the test's own, to be installed by it."""
+    with released(cluster, nodes.address, "own") as release:
+        yield release
+
+
+@pytest.fixture
+def disruption(
+    request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> Callable[..., contextlib.AbstractContextManager[Run]]:
+    """(name, about, release[, mix[, api]]) -> traffic at the release; its figures are kept, also in the JUnit file."""
+
+    @contextlib.contextmanager
+    def run(name: str, about: str, release: Release, mix: Mix = USUAL, api: str = "openai") -> Iterator[Run]:
+        result = Result(name, about)
+        request.config.stash[RESULTS].append(result)
+        try:
+            with traffic(result, release.url, "chat", mix, release.pods, api) as found:
+                yield found
+        finally:
+            for key, value in result.row().items():
+                record_property(key, value)
+
+    return run
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    rows = [result.row() for result in session.config.stash[RESULTS]]
+    if rows:
+        keep(OUT / "results.json", report.dump(rows))
+        keep(OUT / "results.md", report.table(sorted(rows, key=lambda row: row["scenario"])))

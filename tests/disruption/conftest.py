@@ -10,6 +10,7 @@ from disruption import report
 from disruption.nodes import Nodes
 from disruption.release import Release, released, values
 from disruption.traffic import OUT, Mix, Result, Run, keep, traffic
+from support.cluster import items
 
 from gpu_inference.cluster.provider import Provider
 from gpu_inference.twin.container.image import build
@@ -36,9 +37,17 @@ def image(cluster: Provider) -> str:
     return name
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def disks(cluster: Provider) -> None:
+    """A storage class that makes volumes."""
+    default = "storageclass.kubernetes.io/is-default-class"
+    if not any(item["metadata"].get("annotations", {}).get(default) == "true" for item in items(cluster, "sc")):
+        pytest.skip("needs a default storage class")
+
+
+@pytest.fixture(scope="session")
 def chat(cluster: Provider, nodes: Nodes, image: str) -> Iterator[Release]:
-    """A release that the tests of a module share: vLLM, two pods on demand."""
+    """A release that tests share, each leaves it serving: vLLM, two pods on demand."""
     with released(cluster, nodes.address, "chat") as release:
         release.install(values(image, nodes.cloud))
         yield release

@@ -96,6 +96,31 @@ class Release:
         """Pods that are Ready and stay."""
         return [pod for pod in self.pods() if is_ready(pod) and "deletionTimestamp" not in pod["metadata"]]
 
+    def names(self) -> set[str]:
+        """Of the pods that are Ready and stay."""
+        return {name_of(pod) for pod in self.ready()}
+
+    def now(self, pod: dict[str, Any]) -> dict[str, Any]:
+        """The pod as it is now."""
+        return get(self.cluster, "pod", name_of(pod), "-n", self.namespace) or {"status": {}}
+
+    def restarts(self, pod: dict[str, Any]) -> int:
+        """Of the pod's containers, up to now."""
+        return sum(status["restartCount"] for status in self.now(pod)["status"].get("containerStatuses", []))
+
+    def on(self, node: str) -> list[dict[str, Any]]:
+        """The pods on a node, those that are going too."""
+        return [pod for pod in self.pods() if pod["spec"].get("nodeName") == node]
+
+    def ready_on(self, node: str) -> set[str]:
+        """Names of the pods on a node that are Ready and stay."""
+        return self.names() & {name_of(pod) for pod in self.on(node)}
+
+    def claims(self) -> dict[str, str]:
+        """Name -> volume of every claim in the namespace."""
+        found = items(self.cluster, "pvc", "-n", self.namespace)
+        return {claim["metadata"]["name"]: claim["spec"].get("volumeName", "") for claim in found}
+
     def await_ready(self, count: int, seconds: float = READY_WITHIN) -> None:
         """Exactly so many pods are there, and all are ready."""
 

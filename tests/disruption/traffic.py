@@ -22,6 +22,7 @@ from gpu_inference.paths import ROOT
 
 OUT = ROOT / "out" / "disruptions"
 LONGEST = 600  # s a scenario may take
+BLIND = 5.0  # s until the kubelet, the endpoints and every proxy know of a server that has died
 ENDS_WITHIN = 60.0  # s for the last answers
 
 
@@ -33,11 +34,12 @@ class Mix:
     streams: float = 1.0
     tokens: int = 120
     prompt: int = 16  # tokens; of servers that answer whole requests, items
+    until: float = LONGEST  # s the streams last; the short requests go on
 
     def arrivals(self) -> list[Arrival]:
         """Evenly spaced: what is tested is that nothing is lost, not how queues grow."""
         short = [Arrival(n / self.shorts, self.prompt, 2) for n in range(int(LONGEST * self.shorts))]
-        streams = [Arrival(n / self.streams, self.prompt, self.tokens) for n in range(int(LONGEST * self.streams))]
+        streams = [Arrival(n / self.streams, self.prompt, self.tokens) for n in range(int(self.until * self.streams))]
         return sorted(short + streams)
 
 

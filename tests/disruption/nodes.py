@@ -9,16 +9,15 @@ from typing import Any
 from support.cluster import items
 
 from gpu_inference.cluster.provider import Provider
-from gpu_inference.errors import UserError
 from gpu_inference.values.presets import load_presets
 
 CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
 
 
 class Nodes:
-    """The nodes of a cluster; `engine` runs `docker|podman words…` on the machine."""
+    """The nodes of a cluster with a cloud's marks; `engine` runs `docker|podman words…` on the machine."""
 
-    def __init__(self, cluster: Provider, engine: Callable[..., str]) -> None:
+    def __init__(self, cluster: Provider, cloud: str, engine: Callable[..., str]) -> None:
         self._engine = engine
         nodes = items(cluster, "nodes")
         self._addresses = {
@@ -29,7 +28,9 @@ class Nodes:
         }
         labels = {node["metadata"]["name"]: node["metadata"]["labels"] for node in nodes}
         self.control_plane = next(name for name, own in labels.items() if CONTROL_PLANE in own)
-        self.cloud, self.spot, self._preset = _spot(labels)
+        self._cloud = load_presets("clouds")[cloud]["spot"]
+        marks = self._cloud["nodeSelector"].items()
+        self.spot = next(name for name, own in labels.items() if marks <= own.items())
 
     @property
     def address(self) -> str:
@@ -39,7 +40,7 @@ class Nodes:
     @property
     def notice(self) -> tuple[int, int]:
         """s from the notice to the spot node's end, and of it those that pods get."""
-        return self._preset["noticeSeconds"], self._preset["podGraceSeconds"]
+        return self._cloud["noticeSeconds"], self._cloud["podGraceSeconds"]
 
     def run(self, node: str, *words: str) -> str:
         """Standard output of a command on a node."""
@@ -62,13 +63,3 @@ class Nodes:
             yield
         finally:
             self._engine("unpause", node)
-
-
-def _spot(labels: dict[str, dict[str, str]]) -> tuple[str, str, dict[str, Any]]:
-    """The cloud by whose marks a node is a spot node, that node, and the cloud's preset of spot nodes."""
-    for cloud, preset in load_presets("clouds").items():
-        wanted = preset.get("spot", {}).get("nodeSelector")
-        for name, own in labels.items():
-            if wanted and wanted.items() <= own.items():
-                return cloud, name, preset["spot"]
-    raise UserError("no node is marked as a spot node of a cloud that has a preset")

@@ -80,7 +80,7 @@ def free_gpus(release: Release) -> int:
 
 def test_a_surge_without_a_spare_gpu_hangs_and_drops_nothing(disruption, own, image, nodes) -> None:
     """With `rollout.spareGPU` said wrongly the new pod waits for ever; said rightly, the same upgrade goes through."""
-    own.install(values(image, nodes.cloud, replicas=2))
+    own.install(values(image, replicas=2))
     all_of_them = 2 + free_gpus(own)
     own.upgrade({"replicas": all_of_them})
     change = {"podAnnotations": {"changed": "yes"}}

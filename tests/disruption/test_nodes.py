@@ -19,10 +19,10 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 QUICK = {"preStopSeconds": 2, "requestSeconds": 3}  # s: with the teardown within a notice that gives pods 15
 
 
-def mixed(image: str, cloud: str, **model: Any) -> dict[str, Any]:
+def mixed(image: str, **model: Any) -> dict[str, Any]:
     """Two pods on demand, and one on spot nodes above them; times that fit in the shortest notice."""
     scaling = {"enabled": True, "minReplicas": 3, "maxReplicas": 4}
-    return values(image, cloud, capacity="mixed", autoscaling=scaling, drain=QUICK, **model)
+    return values(image, capacity="mixed", autoscaling=scaling, drain=QUICK, **model)
 
 
 def test_the_autoscaler_drops_nothing_and_holds_without_metrics(disruption, own, image, cluster) -> None:
@@ -69,7 +69,7 @@ def frozen(cluster, component: str) -> Iterator[None]:
 def test_draining_the_spot_node_drops_nothing(disruption, own, image, nodes) -> None:
     """The budget lets one pod go at a time, and the drain gets to its end."""
     fallback = {"capacity": "spot", "spot": {"fallback": True}, "drain": QUICK}
-    own.install(values(image, nodes.cloud, **fallback))
+    own.install(values(image, **fallback))
     with disruption("drain", "`kubectl drain` of the spot node", own, Mix(tokens=60)) as run:
         run.disrupt("drain")
         try:
@@ -84,7 +84,7 @@ def test_draining_the_spot_node_drops_nothing(disruption, own, image, nodes) -> 
 
 def test_a_spot_node_taken_back_within_its_notice_drops_nothing(disruption, own, image, nodes) -> None:
     """As the cloud does it: a taint, every pod told to go in the time that pods get, and the node gone at the end."""
-    own.install(mixed(image, nodes.cloud))
+    own.install(mixed(image))
     wait_for(lambda: len(own.ready()) == 3, 60, "two pods on demand and one on the spot node")
     own.test()
     notice, grace = nodes.notice
@@ -112,7 +112,7 @@ def test_a_lost_node_takes_only_its_own_requests_along(disruption, own, image, n
         name: {"key": f"node.kubernetes.io/{name}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}
         for name in ("not-ready", "unreachable")
     }
-    own.install(mixed(image, nodes.cloud, spot={"fallback": True}, tolerations=leave))
+    own.install(mixed(image, spot={"fallback": True}, tolerations=leave))
     wait_for(
         lambda: own.ready_on(nodes.spot) and len(own.ready()) == 3,
         60,

@@ -37,6 +37,7 @@ class SupervisedCluster(Provider):
         self._progress = progress or silent
         self._supervisor: subprocess.Popen[str] | None = None
         self._state: State | None = None
+        self._prepared: dict[str, Any] | None = None
 
     @classmethod
     def attach(cls, name: str) -> Self:
@@ -93,9 +94,18 @@ class SupervisedCluster(Provider):
     def _clean(self) -> None:
         """Removes what a supervisor that was killed has left outside of the state folder and its processes."""
 
+    def prepare(self) -> None:
+        """Finds, builds or pulls what the cluster needs, which may take minutes the first time; `up` does it too.
+
+        UserError where this machine cannot run such a cluster.
+        """
+        if self._prepared is None:
+            self._prepared = self._prepare()
+
     def up(self) -> None:
+        self.prepare()
         options = {
-            **self._prepare(),
+            **(self._prepared or {}),
             "name": self.name,
             "state_dir": str(self.state_dir),
             "detached": self._detached,

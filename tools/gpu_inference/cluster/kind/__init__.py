@@ -91,6 +91,7 @@ class KindCluster(SupervisedCluster):
         engine.make_modules_folder()
         self.binaries = find_or_build(_BINARIES, self._progress)
         image = build.ensure(found, self._progress)
+        engine.probe(found, image)
         described = {**dataclasses.asdict(found), "path": str(found.path)}
         return {**self._settings, "engine": described, "image": image, "published": image == plan.PUBLISHED}
 

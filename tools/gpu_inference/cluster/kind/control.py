@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpu_inference.cluster.kind.engine import Engine, run_folder
+from gpu_inference.cluster.kind.mounts import unmount_below
 from gpu_inference.cluster.process import lock, run_group
 from gpu_inference.cluster.progress import Tick
 from gpu_inference.errors import UserError
@@ -76,6 +77,8 @@ class Kind:
     def delete(self) -> None:
         """Removes containers, volumes and the network, whatever there is of them, and podman's own mounts."""
         with podman_lock():
+            if running := self.containers(only_running=True):
+                self.engine.run("kill", *running, check=False)  # systemd takes its time over an orderly end
             with contextlib.suppress(UserError, subprocess.TimeoutExpired):
                 self._run(["delete", "cluster", *self._named()], lambda seconds: None)
             if left := self.containers():
@@ -100,8 +103,6 @@ def podman_lock() -> Iterator[None]:
 
 def _unmount(home: Path) -> None:
     """What podman leaves mounted below its folder while there is no container; it mounts it again when it needs it."""
-    mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    for point in sorted((line.split()[4] for line in mounts), reverse=True):
-        if point.startswith((f"{home}/", f"{run_folder(home)}/")):
-            subprocess.run(["umount", point], capture_output=True, check=False)
+    for folder in (home, run_folder(home)):
+        unmount_below(folder)
     shutil.rmtree(run_folder(home), ignore_errors=True)

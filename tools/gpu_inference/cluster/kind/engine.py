@@ -133,6 +133,19 @@ def podman() -> Engine:
     return Engine("podman", Path(shutil.which("podman") or "podman"), env)
 
 
+def probe(engine: Engine, image: str) -> None:
+    """UserError unless a container may do here what a node does: mount."""
+    node = ["--rm", "--privileged", "--cgroupns=private", "--network=none", "--entrypoint=/bin/mount", image]
+    try:
+        engine.run("run", *node, "-t", "tmpfs", "tmpfs", "/mnt")
+    except UserError as error:
+        raise UserError(
+            f"{engine.name} runs no privileged containers here: {error.message}",
+            fix="use a machine whose root may do all, as a kind node needs it",
+            exit_code=1,
+        ) from None
+
+
 def run_folder(home: Path) -> Path:
     """Where podman with its files in `home` keeps what must be gone after a reboot: that is how it learns of one."""
     return Path("/run") / f"gpu-inference-{hashlib.sha256(str(home).encode()).hexdigest()[:8]}"

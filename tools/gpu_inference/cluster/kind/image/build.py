@@ -14,7 +14,8 @@ from pathlib import Path
 from gpu_inference.cluster import golang
 from gpu_inference.cluster.binaries import find_or_build
 from gpu_inference.cluster.kind.engine import Engine
-from gpu_inference.cluster.kind.image import archive, plan, rootfs
+from gpu_inference.cluster.kind.image import archive, contents, plan, rootfs
+from gpu_inference.cluster.kind.mounts import mounts_end, unmount_below
 from gpu_inference.cluster.process import die_with_parent, lock, run_group
 from gpu_inference.cluster.progress import Progress, Tick, step
 from gpu_inference.errors import UserError
@@ -89,8 +90,9 @@ def _build(engine: Engine, name: str, source: plan.Distribution, progress: Progr
     kind_module = golang.module_folder(BINARIES / "kind", "sigs.k8s.io/kind", progress)
     cache_dir().mkdir(parents=True, exist_ok=True)
     for left in cache_dir().glob(".node-image-*"):  # of a build that was killed; we hold the lock
+        unmount_below(left)
         shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=cache_dir(), prefix=".node-image-") as folder:
+    with tempfile.TemporaryDirectory(dir=cache_dir(), prefix=".node-image-") as folder, mounts_end(Path(folder)):
         root = Path(folder) / "root"
         with step(progress, _STEPS[0], 1, len(_STEPS)) as tick:
             rootfs.debootstrap(root, source, tick)
@@ -115,41 +117,12 @@ def _import_images(root: Path, folder: Path, binaries: Mapping[str, Path], tick:
         for binary in plan.IN_IMAGES:
             tick(time.monotonic() - started)
             tar = folder / "image.tar"
-            archive.write(image(binary, names[binary], binaries[binary], root), tar)
+            archive.write(contents.image(binary, names[binary], binaries[binary], root), tar)
             command = [str(binaries["ctr"]), f"--address={address}", "--namespace=k8s.io", "images", "import"]
             done = subprocess.run([*command, "--no-unpack", "--digests", str(tar)], capture_output=True, text=True)
             tar.unlink()
             if done.returncode != 0:
                 raise UserError(f"ctr images import of {binary} failed: {done.stderr.strip()}", exit_code=1)
-
-
-def image(binary: str, names: list[str], path: Path, root: Path) -> archive.Image:
-    """The image of one binary; what else it needs is taken from the node's own file system in `root`."""
-    place = {"coredns": "coredns", "pause": "pause"}.get(binary, f"usr/local/bin/{binary}")
-    files, links, folders = {place: path}, {}, []
-    if binary == "local-path-provisioner":
-        files["bin/busybox"] = root / "bin/busybox"
-        links = {f"bin/{applet}": "busybox" for applet in ("sh", "mkdir", "rm")}
-    elif binary == "kube-proxy":
-        more, links = _packet_filters(root)
-        files |= more
-        folders = ["run"]
-    return archive.Image(names, [f"/{place}"], files, links, folders)
-
-
-def _packet_filters(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
-    """iptables, nft and conntrack, with every extension: without its library, a rule of an extension is not written,
-    and a Service with two endpoints has none."""
-    extensions = sorted(root.glob("usr/lib/*/xtables/*.so"))
-    programs = [f"/usr/sbin/{name}" for name in ("xtables-legacy-multi", "xtables-nft-multi", "nft", "conntrack")]
-    inside = [f"/{path.relative_to(root)}" for path in extensions if not path.is_symlink()]
-    copied = {*programs, *inside, *rootfs.libraries(root, [*programs, *inside])}
-    files = {path.lstrip("/"): (root / path.lstrip("/")).resolve() for path in copied}
-    links = {str(path.relative_to(root)): str(path.readlink()) for path in extensions if path.is_symlink()}
-    for family in ("iptables", "ip6tables"):
-        for program in (family, f"{family}-save", f"{family}-restore"):
-            links[f"usr/sbin/{program}"] = "xtables-legacy-multi"
-    return files, links
 
 
 @contextlib.contextmanager

@@ -72,7 +72,9 @@ def local_name(packages_from: Distribution) -> str:
     for name in binaries():
         digest.update(table()[name].key.encode())
     digest.update(table()["kind"].key.encode())  # its files are part of the image
-    for path in sorted([*Path(__file__).parent.glob("*.py"), *FILES.glob("node-*")]):
+    for name in ("plan", "rootfs", "contents", "archive"):
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    for path in sorted(FILES.glob("node-*")):
         digest.update(path.read_bytes())
     return f"localhost/gpu-inference/node:{version()}-{digest.hexdigest()[:12]}"
 

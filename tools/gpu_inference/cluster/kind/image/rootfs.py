@@ -51,6 +51,9 @@ _CNI = ("bridge", "host-local", "loopback", "portmap", "ptp")
 
 def debootstrap(root: Path, source: plan.Distribution, tick: Tick) -> None:
     """Installs the packages into the empty folder `root`. UserError when that fails."""
+    settings = root / "etc/dpkg/dpkg.cfg.d"
+    settings.mkdir(parents=True)
+    (settings / "unsafe-io").write_text("force-unsafe-io\n", encoding="utf-8")  # what is cut off is made again anyway
     command = ["debootstrap", "--variant=minbase", f"--include={','.join(plan.PACKAGES)}"]
     command += [f"--components={','.join(source.components)}", source.suite, str(root), source.mirror]
     code, log = run_group(command, cwd=None, env={**_apt_proxies(), **os.environ}, tick=tick)

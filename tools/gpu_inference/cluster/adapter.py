@@ -199,7 +199,7 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, registry: Registry, context: ssl.SSLContext) -> None:
+    def __init__(self, port: int, registry: Registry, context: ssl.SSLContext, host: str = "127.0.0.1") -> None:
         self._context = context
         super().__init__((host, port), type("BoundHandler", (Handler,), {"registry": registry}))
 
@@ -234,7 +234,8 @@ def main() -> int:
     args = parser.parse_args()
     try:
         registry = Registry(load_rules(args.rules), Prometheus(args.prometheus_url))
-        server = Server(args.host, args.port, registry, front_proxy_context(args.cert, args.key, args.client_ca))
+        context = front_proxy_context(args.cert, args.key, args.client_ca)
+        server = Server(args.port, registry, context, args.host)
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

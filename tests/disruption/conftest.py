@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
 from disruption import report
 from disruption.nodes import Nodes
 from disruption.release import CLOUD, Release, released, values
+from disruption.shared import Shared
 from disruption.traffic import OUT, Mix, Result, Run, keep, traffic
-from gpu_inference.cluster.kind import KindCluster
 from support.cluster import items
 
 from gpu_inference.cluster.command import RULES
+from gpu_inference.cluster.kind import KindCluster
 from gpu_inference.cluster.progress import console_progress
 from gpu_inference.errors import UserError
 from gpu_inference.twin.container.image import build
@@ -23,29 +25,42 @@ from gpu_inference.twin.container.image import build
 USUAL = Mix()
 # Names a cluster of `gpu-inference cluster up --provider kind --cloud gke`, to try things out on.
 KEPT = "GPU_INFERENCE_KIND"
-RESULTS = pytest.StashKey[list[Result]]()
+HOW = "run them where there is Docker or, as root, podman"
+RAN = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[RESULTS] = []
+    config.stash[RAN] = []
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[KindCluster]:
-    """A kind cluster of GKE's marks, with a spot node; that of KEPT, if it is named, stays."""
+def shared() -> Shared:
+    """What the workers of a test run agree by."""
+    return Shared(os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex)
+
+
+@pytest.fixture(scope="session")
+def cluster(shared: Shared) -> Iterator[KindCluster]:
+    """A kind cluster with a cloud's marks, one for all workers; that of KEPT, if it is named, stays."""
     if kept := os.environ.get(KEPT):
         yield KindCluster.attach(kept)
         return
-    name = f"disruption-{os.getpid()}"
+    cluster = KindCluster(
+        shared.name, cloud=CLOUD, sync_period=5, rules=RULES, progress=console_progress(sys.__stderr__)
+    )
     try:
-        cluster = KindCluster(name, cloud=CLOUD, sync_period=5, rules=RULES, progress=console_progress(sys.__stderr__))
-        cluster.up()
+        cluster.prepare()
     except UserError as error:
-        pytest.skip(f"no kind cluster here: {error.message}. {error.fix}")
-    try:
-        yield cluster
-    finally:
-        cluster.down()
+        pytest.skip(f"no kind cluster can run here: {error.message}; {HOW}")
+    with shared.made_once(cluster) as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def _turn(request: pytest.FixtureRequest, shared: Shared) -> Iterator[None]:
+    """A test marked `alone` waits for the others, and they for it."""
+    with shared.turn(alone=request.node.get_closest_marker("alone") is not None):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -94,11 +109,12 @@ def disruption(
     @contextlib.contextmanager
     def run(name: str, about: str, release: Release, mix: Mix = USUAL, api: str = "openai") -> Iterator[Run]:
         result = Result(name, about)
-        request.config.stash[RESULTS].append(result)
+        request.config.stash[RAN].append(name)
         try:
             with traffic(result, release.url, "chat", mix, release.pods, api) as found:
                 yield found
         finally:
+            keep(OUT / f"{name}.json", report.dump([result.row()]))
             for key, value in result.row().items():
                 record_property(key, value)
 
@@ -106,7 +122,8 @@ def disruption(
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    rows = [result.row() for result in session.config.stash[RESULTS]]
-    if rows:
+    """All that has been kept, of this worker and of others."""
+    if session.config.stash[RAN]:
+        rows = report.collect(OUT)
         keep(OUT / "results.json", report.dump(rows))
-        keep(OUT / "results.md", report.table(sorted(rows, key=lambda row: row["scenario"])))
+        keep(OUT / "results.md", report.table(rows))

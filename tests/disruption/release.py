@@ -18,8 +18,8 @@ from gpu_inference.values.presets import load_presets, overlay
 
 NAME = "llm"
 MODEL = "chat"
-CLOUD = "gke"  # whose marks the nodes have
-READY_WITHIN = 90.0  # s
+CLOUD = "aks"  # whose marks the nodes have
+READY_WITHIN = 180.0  # s
 
 
 def values(image: str, cloud: str = CLOUD, **model: Any) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def values(image: str, cloud: str = CLOUD, **model: Any) -> dict[str, Any]:
         "accelerator": {"type": "nvidia-h100", "count": 1},  # what the nodes are marked with; the twin is slower
         "replicas": 2,
         "startup": {"loadSeconds": 15, "provisionSeconds": 30},
-        "drain": {"preStopSeconds": 2, "requestSeconds": 10},
+        "drain": {"preStopSeconds": 5, "requestSeconds": 12},  # with the teardown 27 s of the 30 a spot node has
         "probes": {"startup": {"periodSeconds": 1}, "readiness": {"periodSeconds": 2}},
         "resources": {"cpu": {"requests": 0.05, "limits": 1}, "memory": {"requests": "96Mi", "limits": "384Mi"}},
         "shm": {"sizeLimit": "16Mi"},
@@ -62,7 +62,7 @@ class Release:
         self.values = values
         self._deploy("install", wait, f"{READY_WITHIN:.0f}s")
 
-    def upgrade(self, change: dict[str, Any] | None = None, timeout: str = "120s", atomic: bool = False) -> None:
+    def upgrade(self, change: dict[str, Any] | None = None, timeout: str = "180s", atomic: bool = False) -> None:
         """The same values with a change of the model's; waits until it is rolled out. UserError when it is not."""
         self.values = overlay(self.values, {"models": {MODEL: change or {}}})
         self._deploy("upgrade", True, timeout, atomic)

@@ -23,6 +23,12 @@ def dump(rows: Iterable[Mapping[str, Any]]) -> str:
     return f"[\n{lines}\n]\n"
 
 
+def collect(folder: Path) -> list[dict[str, Any]]:
+    """The rows that the disruptions have left in a folder, in order of their names."""
+    files = [path for path in folder.glob("*.json") if path.name != "results.json"]
+    return sorted((row for path in files for row in json.loads(path.read_text())), key=lambda row: row["scenario"])
+
+
 def table(rows: Iterable[Mapping[str, Any]]) -> str:
     """A line a scenario, mutations apart: they are expected to fail."""
     rows = list(rows)

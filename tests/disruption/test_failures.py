@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from disruption.release import is_ready, name_of, values
-from disruption.traffic import BLIND, Mix
+from disruption.traffic import BLIND, PATIENCE, Mix
 from support.cluster import wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -17,19 +17,22 @@ def test_flapping_readiness_drops_nothing(disruption, chat) -> None:
         run.disrupt("flap")
         chat.fault(pod, "flap?seconds=10")
         for ready in (False, True):
-            wait_for(lambda ready=ready: is_ready(chat.now(pod)) is ready, 30, f"ready is {ready}")
+            wait_for(lambda ready=ready: is_ready(chat.now(pod)) is ready, PATIENCE, f"ready is {ready}")
         chat.fault(pod, "none")
         run.recovered()
         run.on(2)
     assert (run.result.failed, run.result.restarts, run.result.replaced) == (0, 0, 0), run.result
 
 
+@pytest.mark.alone
 def test_the_api_server_restarts(disruption, chat, nodes) -> None:
     with disruption("api-server", "the API server is killed", chat) as run:
         run.disrupt("kill")
         nodes.kill_process(nodes.control_plane, "kube-apiserver")
-        wait_for(lambda: "ok" not in chat.kubectl("get", "--raw", "/readyz", check=False), 10, "the API server to go")
-        wait_for(lambda: "ok" in chat.kubectl("get", "--raw", "/readyz", check=False), 90, "the API server")
+        wait_for(
+            lambda: "ok" not in chat.kubectl("get", "--raw", "/readyz", check=False), PATIENCE, "the API server to go"
+        )
+        wait_for(lambda: "ok" in chat.kubectl("get", "--raw", "/readyz", check=False), PATIENCE, "the API server")
         run.recovered()
         run.on(3)
     assert (run.result.failed, run.result.restarts, run.result.replaced) == (0, 0, 0), run.result
@@ -49,9 +52,9 @@ def test_a_server_that_dies_takes_only_its_own_requests_along(disruption, chat, 
             nodes.kill_container(pod)
         else:
             chat.fault(pod, "memory?mib=2048")
-        wait_for(lambda: chat.restarts(pod) > before, 30, "the restart")
+        wait_for(lambda: chat.restarts(pod) > before, PATIENCE, "the restart")
         run.lose(run.result.events["kill"], run.now())
-        wait_for(lambda: is_ready(chat.now(pod)), 60, "the pod to be ready")
+        wait_for(lambda: is_ready(chat.now(pod)), PATIENCE, "the pod to be ready")
         run.recovered()
         run.on(2)
     assert (run.result.failed, run.result.replaced) == (0, 0), run.result
@@ -66,9 +69,9 @@ def test_a_full_disk_costs_one_pod(disruption, chat) -> None:
     with disruption("full-disk", "a pod fills its disk and is evicted", chat) as run:
         run.disrupt("disk")
         chat.fault(pod, "disk?mib=90")
-        wait_for(lambda: name_of(pod) not in chat.names(), 60, "the eviction")
+        wait_for(lambda: name_of(pod) not in chat.names(), PATIENCE, "the eviction")
         run.lose(run.now() - BLIND, run.now() + BLIND)
-        wait_for(lambda: len(chat.ready()) == 2, 60, "the next pod")
+        wait_for(lambda: len(chat.ready()) == 2, PATIENCE, "the next pod")
         run.recovered()
         run.on(2)
     assert (run.result.failed, run.result.restarts) == (0, 0), run.result
@@ -84,9 +87,9 @@ def test_a_hung_engine_is_found_by_its_tokens(disruption, own, image) -> None:
     with disruption("hung", "an engine hangs while its health stays 200", own, Mix(shorts=10, streams=2)) as run:
         run.disrupt("hang")
         own.fault(hung, "hang")
-        wait_for(lambda: own.restarts(hung) > 0, 150, "the restart")
+        wait_for(lambda: own.restarts(hung) > 0, PATIENCE, "the restart")
         run.lose(run.result.events["hang"], run.now() + BLIND)
-        wait_for(lambda: is_ready(own.now(hung)), 60, "the pod to be ready")
+        wait_for(lambda: is_ready(own.now(hung)), PATIENCE, "the pod to be ready")
         run.recovered()
         run.on(3)
     assert (run.result.failed, run.result.replaced, own.restarts(busy)) == (0, 0, 0), run.result

@@ -23,6 +23,7 @@ from gpu_inference.paths import ROOT
 OUT = ROOT / "out" / "disruptions"
 LONGEST = 600  # s a scenario may take
 BLIND = 5.0  # s until the kubelet, the endpoints and every proxy know of a server that has died
+PATIENCE = 180.0  # s after which what is waited for counts as never: a busy machine is not what is tested
 ENDS_WITHIN = 60.0  # s for the last answers
 
 
@@ -32,7 +33,7 @@ class Mix:
 
     shorts: float = 20.0
     streams: float = 1.0
-    tokens: int = 120
+    tokens: int = 240
     prompt: int = 16  # tokens; of servers that answer whole requests, items
     until: float = LONGEST  # s the streams last; the short requests go on
 

@@ -18,7 +18,7 @@ class Nodes:
     """The nodes of a cluster with a cloud's marks; `engine` runs `docker|podman words…` on the machine."""
 
     def __init__(self, cluster: Provider, cloud: str, engine: Callable[..., str]) -> None:
-        self._engine = engine
+        self._cluster, self._engine = cluster, engine
         nodes = items(cluster, "nodes")
         self._addresses = {
             node["metadata"]["name"]: address["address"]
@@ -52,14 +52,22 @@ class Nodes:
         container = status["containerID"].removeprefix("containerd://")
         self.run(pod["spec"]["nodeName"], "ctr", "-n", "k8s.io", "task", "kill", "-s", "SIGKILL", container)
 
+    def restarts(self, component: str) -> int:
+        """Of a part of the control plane, as far as the API server can tell."""
+        pod, path = f"pod/{component}-{self.control_plane}", "{.status.containerStatuses[0].restartCount}"
+        return int(self._cluster.kubectl("get", pod, "-n", "kube-system", "-o", f"jsonpath={path}", check=False) or 0)
+
     def kill_process(self, node: str, name: str) -> None:
         self.run(node, "pkill", "-KILL", "-x", name[:15])
 
     @contextlib.contextmanager
-    def paused(self, node: str) -> Iterator[None]:
-        """A node that neither answers nor works, without having said anything."""
-        self._engine("pause", node)
+    def cut_off(self, node: str) -> Iterator[None]:
+        """A node from which nothing comes and to which nothing gets: to all others it is gone, without a word."""
+        rules = (["raw", "PREROUTING", "-i", "eth0"], ["mangle", "POSTROUTING", "-o", "eth0"])
         try:
+            for table, chain, *match in rules:
+                self.run(node, "iptables", "-t", table, "-I", chain, *match, "-j", "DROP")
             yield
         finally:
-            self._engine("unpause", node)
+            for table, chain, *match in rules:
+                self.run(node, "iptables", "-t", table, "-D", chain, *match, "-j", "DROP")

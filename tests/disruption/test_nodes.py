@@ -96,7 +96,7 @@ def test_a_spot_node_taken_back_within_its_notice_drops_nothing(disruption, own,
         own.kubectl("delete", "pod", name_of(taken), f"--grace-period={grace}", "--wait=false")
         time.sleep(max(0.0, notice - (time.monotonic() - began)))
         try:
-            with nodes.paused(nodes.spot):
+            with nodes.cut_off(nodes.spot):
                 run.mark("gone")
                 run.on(5)
         finally:
@@ -120,7 +120,7 @@ def test_a_lost_node_takes_only_its_own_requests_along(disruption, own, image, n
     )
     with disruption("node-loss", "a node is lost without notice", own) as run:
         run.disrupt("loss")
-        with nodes.paused(nodes.spot):
+        with nodes.cut_off(nodes.spot):
             wait_for(
                 lambda: len(own.ready()) == 3 and not own.ready_on(nodes.spot),
                 PATIENCE,

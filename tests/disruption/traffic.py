@@ -24,7 +24,7 @@ OUT = ROOT / "out" / "disruptions"
 LONGEST = 600  # s a scenario may take
 BLIND = 5.0  # s until the kubelet, the endpoints and every proxy know of a server that has died
 PATIENCE = 180.0  # s after which what is waited for counts as never: a busy machine is not what is tested
-ENDS_WITHIN = 60.0  # s for the last answers
+ENDS_WITHIN = 150.0  # s for the last answers: the client gives up after 120
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Run:
         self._pods = pods
         self._windows: list[tuple[float, float]] = []
         self._disrupted: float | None = None
-        self._before = {pod["metadata"]["uid"] for pod in pods()}
+        self._before = {pod["metadata"]["uid"]: _restarts(pod) for pod in pods()}
 
     def now(self) -> float:
         return time.monotonic() - self.load.began
@@ -106,10 +106,9 @@ class Run:
 
     def count(self) -> None:
         """Pods that were replaced, and containers that were restarted, so far."""
-        pods = self._pods()
-        self.result.replaced = len({pod["metadata"]["uid"] for pod in pods} - self._before)
-        statuses = [status for pod in pods for status in pod["status"].get("containerStatuses", [])]
-        self.result.restarts = sum(status["restartCount"] for status in statuses)
+        pods = {pod["metadata"]["uid"]: _restarts(pod) for pod in self._pods()}
+        self.result.replaced = len(pods.keys() - self._before.keys())
+        self.result.restarts = sum(count - self._before.get(uid, 0) for uid, count in pods.items())
 
     def judge(self, records: list[Record]) -> None:
         """Counts every request of the replay."""
@@ -120,6 +119,10 @@ class Run:
         result.slowest = round(max((r.e2e for r in records if r.error is None), default=0.0), 2)
         result.seconds = round(max((r.sent + r.e2e for r in records), default=0.0), 1)
         result.errors = dict(Counter(str(r.error) for r in bad).most_common(5))
+
+
+def _restarts(pod: dict[str, Any]) -> int:
+    return sum(status["restartCount"] for status in pod["status"].get("containerStatuses", []))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from gpu_inference.cluster.progress import Tick
 from gpu_inference.errors import UserError
 from gpu_inference.paths import cache_dir
 
+_MODULES = Path("/lib/modules")  # every node mounts it; docker makes it by itself
 _LABEL = "io.x-k8s.kind.cluster"
 _DELETE_SECONDS = 120
 
@@ -46,6 +47,13 @@ class Kind:
 
     def create(self, config: Path, tick: Tick) -> None:
         """Creates the nodes; they are not ready yet. UserError with kind's own message when that fails."""
+        with podman_lock():
+            if self.engine.name == "podman" and not _MODULES.exists():  # a kernel without modules
+                self._made_modules.touch()
+                _MODULES.mkdir()
+            self._create(config, tick)
+
+    def _create(self, config: Path, tick: Tick) -> None:
         code, log = self._run(["create", "cluster", f"--config={config}", "--wait=0s", *self._named()], tick)
         if code != 0:
             errors = [line for line in log.splitlines() if "ERROR" in line] or log.splitlines()[-1:]
@@ -85,7 +93,26 @@ class Kind:
                 self.engine.run("rm", "--force", "--volumes", *left, timeout=_DELETE_SECONDS)
             self.engine.run("network", "rm", self.network, check=False)
             if self.engine.name == "podman" and not self.engine.run("ps", "-aq").strip():
-                _unmount(Path(self.engine.env["CONTAINERS_CONF"]).parent)
+                self._release()
+
+    @property
+    def _home(self) -> Path:
+        """podman's folder."""
+        return Path(self.engine.env["CONTAINERS_CONF"]).parent
+
+    @property
+    def _made_modules(self) -> Path:
+        return self._home / "made-lib-modules"
+
+    def _release(self) -> None:
+        """Ends what podman keeps while there is no container: it mounts its storage again when it needs it."""
+        for folder in (self._home, run_folder(self._home)):
+            unmount_below(folder)
+        shutil.rmtree(run_folder(self._home), ignore_errors=True)
+        if self._made_modules.exists():
+            with contextlib.suppress(OSError):
+                _MODULES.rmdir()
+            self._made_modules.unlink()
 
     def _named(self) -> list[str]:
         return [f"--name={self.name}", f"--kubeconfig={self.kubeconfig}"]
@@ -99,10 +126,3 @@ def podman_lock() -> Iterator[None]:
     """Nobody makes containers while somebody takes down what all of them share."""
     with lock(cache_dir() / "lock" / "kind-engine"):
         yield
-
-
-def _unmount(home: Path) -> None:
-    """What podman leaves mounted below its folder while there is no container; it mounts it again when it needs it."""
-    for folder in (home, run_folder(home)):
-        unmount_below(folder)
-    shutil.rmtree(run_folder(home), ignore_errors=True)

@@ -29,7 +29,6 @@ INSTALL_VARIABLE = "GPU_INFERENCE_INSTALL"
 _HOW = f"install Docker, or as root podman: apt-get install --no-install-recommends {' '.join(PACKAGES)}"
 _CHOICE = "KIND_EXPERIMENTAL_PROVIDER"  # kind's own variable
 _PROBE_SECONDS = 20
-_MODULES = Path("/lib/modules")  # every node mounts it
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,8 @@ def docker_problem() -> str:
         done = subprocess.run([path, "info"], capture_output=True, timeout=_PROBE_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return "docker does not answer"
+    if b"buildahVersion" in done.stdout:
+        return "docker is another name of podman here"
     return "" if done.returncode == 0 else f"docker does not work ({_last_line(done.stderr)})"
 
 
@@ -149,14 +150,6 @@ def probe(engine: Engine, image: str) -> None:
 def run_folder(home: Path) -> Path:
     """Where podman with its files in `home` keeps what must be gone after a reboot: that is how it learns of one."""
     return Path("/run") / f"gpu-inference-{hashlib.sha256(str(home).encode()).hexdigest()[:8]}"
-
-
-def make_modules_folder() -> None:
-    """The folder every node mounts, where a kernel without modules has none. UserError when it cannot be made."""
-    try:
-        _MODULES.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{_MODULES} cannot be made: {error.strerror}", fix=f"mkdir {_MODULES}") from None
 
 
 def _install(progress: Progress | None) -> None:

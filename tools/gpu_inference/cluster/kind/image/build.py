@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -21,6 +22,7 @@ from gpu_inference.cluster.progress import Progress, Tick, step
 from gpu_inference.errors import UserError
 from gpu_inference.paths import BINARIES, cache_dir
 
+_PUBLISHED = re.sub(r":[^:@]+@", "@", plan.PUBLISHED)  # podman takes no tag beside a digest
 _REGISTRY_SECONDS = 15
 _STEPS = (
     "node image: packages of the distribution (about 60 s)",
@@ -49,9 +51,10 @@ def ensure(engine: Engine, progress: Progress) -> str:
     with lock(cache_dir() / "lock" / f"node-image-{engine.name}"):
         source = plan.distribution()
         local = plan.local_name(source) if source else ""
-        for image in (plan.PUBLISHED, local):
-            if image and engine.has_image(image):
-                return image
+        if engine.has_image(_PUBLISHED):
+            return plan.PUBLISHED
+        if local and engine.has_image(local):
+            return local
         if _pull(engine, progress):
             return plan.PUBLISHED
         if not source:
@@ -76,10 +79,10 @@ def _cannot(why: str) -> UserError:
 def _pull(engine: Engine, progress: Progress) -> bool:
     """Whether the published image was pulled. A registry that cannot be reached is found out about in seconds."""
     with contextlib.suppress(UserError):
-        engine.run("manifest", "inspect", plan.PUBLISHED, timeout=_REGISTRY_SECONDS)
+        engine.run("manifest", "inspect", _PUBLISHED, timeout=_REGISTRY_SECONDS)
         what = f"pull {plan.PUBLISHED.partition('@')[0]} (400 MB)"
         with step(progress, what, 1, 1) as tick:
-            command = [str(engine.path), "pull", "--quiet", plan.PUBLISHED]
+            command = [str(engine.path), "pull", "--quiet", _PUBLISHED]
             code, _ = run_group(command, cwd=None, env=engine.environment, tick=tick)
         return code == 0
     return False

@@ -87,9 +87,8 @@ def dropped() -> Mapping[str, str]:
 @cache
 def numbers() -> tuple[str, ...]:
     """All numbers there are, such as PRB001."""
-    return tuple(
-        f"{kind}{n:03}" for kind, many in load_yaml(FOLDER / "numbers.yaml").items() for n in range(1, many + 1)
-    )
+    kinds: dict[str, int] = load_yaml(FOLDER / "numbers.yaml")
+    return tuple(f"{kind}{number:03}" for kind, many in kinds.items() for number in range(1, many + 1))
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

@@ -136,8 +136,8 @@ def test_installation_that_fails_says_how(path: Path) -> None:
     [
         (
             "ID=debian\nVERSION_CODENAME=bookworm\n",
-            "Types: deb\n# http://snapshot.example/x\nURIs: http://deb.example/debian\nSuites: bookworm\n",
-            plan.Distribution("bookworm", "http://deb.example/debian", ("main",)),
+            "Types: deb\n# http://snapshot.example/x\nURIs: http://mirror.example/debian\nSuites: bookworm\n",
+            plan.Distribution("bookworm", "http://mirror.example/debian", ("main",)),
         ),
         (
             "ID=ubuntu\nVERSION_CODENAME=noble\n",

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gpu_inference.cluster.kind.engine import Engine, run_folder
+from gpu_inference.cluster.kind.engine import PROBE_LABEL, Engine, run_folder
 from gpu_inference.cluster.kind.mounts import unmount_below
 from gpu_inference.cluster.process import lock, run_group
 from gpu_inference.cluster.progress import Tick
@@ -92,6 +92,7 @@ class Kind:
             if left := self.containers():
                 self.engine.run("rm", "--force", "--volumes", *left, timeout=_DELETE_SECONDS)
             self.engine.run("network", "rm", self.network, check=False)
+            self.engine.run("container", "prune", "--force", f"--filter=label={PROBE_LABEL}", check=False)
             if self.engine.name == "podman" and not self.engine.run("ps", "-aq").strip():
                 self._release()
 

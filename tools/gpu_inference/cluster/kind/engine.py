@@ -29,6 +29,7 @@ INSTALL_VARIABLE = "GPU_INFERENCE_INSTALL"
 _HOW = f"install Docker, or as root podman: apt-get install --no-install-recommends {' '.join(PACKAGES)}"
 _CHOICE = "KIND_EXPERIMENTAL_PROVIDER"  # kind's own variable
 _PROBE_SECONDS = 20
+PROBE_LABEL = "gpu-inference-probe"
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,9 @@ def podman() -> Engine:
 
 def probe(engine: Engine, image: str) -> None:
     """UserError unless a container may do here what a node does: mount."""
-    node = ["--rm", "--privileged", "--cgroupns=private", "--network=none", "--entrypoint=/bin/mount", image]
+    options = ["--rm", f"--label={PROBE_LABEL}", "--privileged", "--cgroupns=private", "--network=none"]
     try:
-        engine.run("run", *node, "-t", "tmpfs", "tmpfs", "/mnt")
+        engine.run("run", *options, "--entrypoint=/bin/mount", image, "-t", "tmpfs", "tmpfs", "/mnt")
     except UserError as error:
         raise UserError(
             f"{engine.name} runs no privileged containers here: {error.message}",

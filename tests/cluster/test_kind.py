@@ -268,8 +268,8 @@ def test_owner_ends_and_nothing_is_left(cluster: KindCluster, number: signal.Sig
         assert any(line.startswith(when) for line in owner.stdout), f"the owner never said {when}"
         assert leftovers(cluster.engine, name)
         owner.send_signal(number)
-        owner.wait(90)
-    wait_for(lambda: not leftovers(cluster.engine, name), 90, "nothing left")
+        owner.wait(180)
+    wait_for(lambda: not leftovers(cluster.engine, name), 180, "nothing left")
 
 
 def test_remains_of_a_killed_supervisor_are_removed(cluster: KindCluster) -> None:

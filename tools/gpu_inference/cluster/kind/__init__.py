@@ -91,7 +91,6 @@ class KindCluster(SupervisedCluster):
         found = engine.find(self._install, self._progress)
         self.binaries = find_or_build(_BINARIES, self._progress)
         image = build.ensure(found, self._progress)
-        engine.probe(found, image)
         described = {**dataclasses.asdict(found), "path": str(found.path)}
         return {**self._settings, "engine": described, "image": image, "published": image == plan.PUBLISHED}
 

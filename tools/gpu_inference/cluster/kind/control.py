@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gpu_inference.cluster.kind.engine import PROBE_LABEL, Engine, run_folder
+from gpu_inference.cluster.kind import machine
+from gpu_inference.cluster.kind.engine import PROBE_LABEL, Engine, image_lock, run_folder
 from gpu_inference.cluster.kind.mounts import unmount_below
 from gpu_inference.cluster.process import lock, run_group
 from gpu_inference.cluster.progress import Tick
 from gpu_inference.errors import UserError
 from gpu_inference.paths import cache_dir
 
-_MODULES = Path("/lib/modules")  # every node mounts it; docker makes it by itself
 _LABEL = "io.x-k8s.kind.cluster"
 _DELETE_SECONDS = 120
 
@@ -48,9 +48,7 @@ class Kind:
     def create(self, config: Path, tick: Tick) -> None:
         """Creates the nodes; they are not ready yet. UserError with kind's own message when that fails."""
         with podman_lock():
-            if self.engine.name == "podman" and not _MODULES.exists():  # a kernel without modules
-                self._made_modules.touch()
-                _MODULES.mkdir()
+            machine.prepare(_record())
             self._create(config, tick)
 
     def _create(self, config: Path, tick: Tick) -> None:
@@ -93,33 +91,29 @@ class Kind:
                 self.engine.run("rm", "--force", "--volumes", *left, timeout=_DELETE_SECONDS)
             self.engine.run("network", "rm", self.network, check=False)
             self.engine.run("container", "prune", "--force", f"--filter=label={PROBE_LABEL}", check=False)
-            if self.engine.name == "podman" and not self.engine.run("ps", "-aq").strip():
-                self._release()
-
-    @property
-    def _home(self) -> Path:
-        """podman's folder."""
-        return Path(self.engine.env["CONTAINERS_CONF"]).parent
-
-    @property
-    def _made_modules(self) -> Path:
-        return self._home / "made-lib-modules"
-
-    def _release(self) -> None:
-        """Ends what podman keeps while there is no container: it mounts its storage again when it needs it."""
-        for folder in (self._home, run_folder(self._home)):
-            unmount_below(folder)
-        shutil.rmtree(run_folder(self._home), ignore_errors=True)
-        if self._made_modules.exists():
-            with contextlib.suppress(OSError):
-                _MODULES.rmdir()
-            self._made_modules.unlink()
+            if not self.engine.run("ps", "-aq", "--filter", f"label={_LABEL}").strip():
+                machine.restore(_record())
+                if self.engine.name == "podman":
+                    _release(Path(self.engine.env["CONTAINERS_CONF"]).parent)
 
     def _named(self) -> list[str]:
         return [f"--name={self.name}", f"--kubeconfig={self.kubeconfig}"]
 
     def _run(self, arguments: list[str], tick: Tick) -> tuple[int, str]:
         return run_group([str(self.binary), *arguments], cwd=None, env=self.engine.environment, tick=tick)
+
+
+def _record() -> Path:
+    return cache_dir() / "machine.json"
+
+
+def _release(home: Path) -> None:
+    """Ends what podman with its files in `home` keeps without a container: it mounts its storage again when needed."""
+    with lock(image_lock("podman"), wait=False) as idle:  # nobody is making an image
+        if idle:
+            for folder in (home, run_folder(home)):
+                unmount_below(folder)
+            shutil.rmtree(run_folder(home), ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -148,6 +148,11 @@ def probe(engine: Engine, image: str) -> None:
         ) from None
 
 
+def image_lock(name: str) -> Path:
+    """Held by whoever makes or probes a node image with the engine `name`."""
+    return cache_dir() / "lock" / f"node-image-{name}"
+
+
 def run_folder(home: Path) -> Path:
     """Where podman with its files in `home` keeps what must be gone after a reboot: that is how it learns of one."""
     return Path("/run") / f"gpu-inference-{hashlib.sha256(str(home).encode()).hexdigest()[:8]}"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gpu_inference.cluster import golang
 from gpu_inference.cluster.binaries import find_or_build
-from gpu_inference.cluster.kind.engine import Engine
+from gpu_inference.cluster.kind.engine import Engine, image_lock, probe
 from gpu_inference.cluster.kind.image import archive, contents, plan, rootfs
 from gpu_inference.cluster.kind.mounts import mounts_end, unmount_below
 from gpu_inference.cluster.process import die_with_parent, lock, run_group
@@ -47,25 +47,31 @@ disabled_plugins = ["io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime
 
 
 def ensure(engine: Engine, progress: Progress) -> str:
-    """The name of a node image that the engine has; pulled or made if need be. UserError when neither can be."""
-    with lock(cache_dir() / "lock" / f"node-image-{engine.name}"):
-        source = plan.distribution()
-        local = plan.local_name(source) if source else ""
-        if engine.has_image(_PUBLISHED):
-            return plan.PUBLISHED
-        if local and engine.has_image(local):
-            return local
-        if _pull(engine, progress):
-            return plan.PUBLISHED
-        if not source:
-            raise _cannot("this is no Debian or Ubuntu with apt sources")
-        if os.geteuid() != 0:
-            raise _cannot("that needs root")
-        missing = [tool for tool in _TOOLS if not shutil.which(tool)]
-        if missing:
-            raise _cannot(f"there is no {missing[0]}")
-        _build(engine, local, source, progress)
+    """The name of a node image that the engine has and can run; pulled or made if need be. UserError when it cannot."""
+    with lock(image_lock(engine.name)):
+        image = _ensure(engine, progress)
+        probe(engine, image)
+        return image
+
+
+def _ensure(engine: Engine, progress: Progress) -> str:
+    source = plan.distribution()
+    local = plan.local_name(source) if source else ""
+    if engine.has_image(_PUBLISHED):
+        return plan.PUBLISHED
+    if local and engine.has_image(local):
         return local
+    if _pull(engine, progress):
+        return plan.PUBLISHED
+    if not source:
+        raise _cannot("this is no Debian or Ubuntu with apt sources")
+    if os.geteuid() != 0:
+        raise _cannot("that needs root")
+    missing = [tool for tool in _TOOLS if not shutil.which(tool)]
+    if missing:
+        raise _cannot(f"there is no {missing[0]}")
+    _build(engine, local, source, progress)
+    return local
 
 
 def _cannot(why: str) -> UserError:

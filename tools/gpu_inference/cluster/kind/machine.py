@@ -1,7 +1,8 @@
 """What nodes need of the machine beside a container engine, given while there are any and put back afterwards.
 
 Each node's systemd, containerd and kubelet watch files: the kernel's default of 128 inotify instances a user is used up
-by two clusters of three nodes, and a kubelet without any is never ready (kind.sigs.k8s.io/docs/user/known-issues, "too many open files").
+by two clusters of three nodes, and a kubelet without any is never ready (kind.sigs.k8s.io/docs/user/known-issues, "Pod
+errors due to too many open files").
 """
 
 from __future__ import annotations

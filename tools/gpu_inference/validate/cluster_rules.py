@@ -111,10 +111,13 @@ def _instead(model: Model, label: str, value: str, groups: Sequence[NodeGroup]) 
             mig = f"{{strategy: single, profile: {other.removeprefix(f'{value}-MIG-')}}}"
             return f"these are cut into slices: set accelerator to {{sharing: mig, mig: {mig}}}"
     resource, products = model.spec["acceleratorPreset"]["resource"], model.spec["acceleratorPreset"]["nodeLabels"]
-    for name, cloud in sorted(load_presets("clouds", model.values).items()):
-        product = cloud["productLabels"].get(resource, "")
-        if label in products and any(group.labels.get(product, "-") == products.get(product) for group in groups):
-            return f"these nodes are labelled as on {name}: set cloud to {name}"
+    clouds = [
+        name
+        for name, cloud in sorted(load_presets("clouds", model.values).items())
+        if any(group.labels.get(cloud["productLabels"].get(resource), "") in products.values() for group in groups)
+    ]
+    if label in products and clouds and not any(label in group.labels for group in groups):
+        return f"these nodes are labelled as on {' or '.join(clouds)}: set cloud to what this is"
     there = {group.labels[label] for group in groups if label in group.labels}
     presets = load_presets("accelerators", model.values)
     known = sorted(name for name, preset in presets.items() if preset["nodeLabels"].get(label) in there)

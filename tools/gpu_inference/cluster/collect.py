@@ -52,7 +52,7 @@ _SECONDS = {"h": 3600, "m": 60, "s": 1, "ms": 0}
 _PAGE = 500
 _TITLE = """\
 # A cluster, for `gpu-inference validate --cluster-profile`; written by `gpu-inference cluster profile`.
-# Where an autoscaler makes more of a node group, set its maxCount, and add pools that are empty now with count 0.
+# Where an autoscaler adds nodes, set autoscaled; or maxCount of each group, with pools that are empty now as count: 0.
 """
 
 
@@ -69,7 +69,7 @@ def collect(get: Get, note: Callable[[str], None]) -> dict[str, Any]:
         },
         "prometheuses": lambda: _prometheuses(_list(get, "/apis/monitoring.coreos.com/v1/prometheuses")),
         "nodePools": lambda: [_pool(item) for item in _sorted(_list(get, "/apis/karpenter.sh/v1/nodepools"))],
-        "autoscaled": lambda: bool(get("/api/v1/namespaces/kube-system/configmaps/cluster-autoscaler-status")),
+        "autoscaled": lambda: _autoscaled(get),
     }
     profile: dict[str, Any] = {}
     for key, read in parts.items():
@@ -181,6 +181,14 @@ def _requested(pods: Sequence[Object]) -> Mapping[str, tuple[Counter[str], Count
         if pod["metadata"].get("labels", {}).get("app.kubernetes.io/name") == _CHART:
             found[node][1].update(asked)
     return found
+
+
+def _autoscaled(get: Get) -> bool:
+    """Whether the Cluster Autoscaler is there; who may not look has to expect it."""
+    try:
+        return bool(get("/api/v1/namespaces/kube-system/configmaps/cluster-autoscaler-status"))
+    except LookupError:
+        return True
 
 
 def _apis(get: Get) -> dict[str, list[str]]:

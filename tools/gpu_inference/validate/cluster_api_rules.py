@@ -138,7 +138,8 @@ def classes(model: Model) -> Iterator[Mistake]:
             name = model.at(path)
             if name and name not in known:
                 message = f"there is no PriorityClass {name}, and no pod that names it is admitted"
-                fix = f"use {_list(known)}, or define it under priorityClasses"
+                there = _list(known - {*_PRIORITIES})
+                fix = f"{f'use {there}, or ' if there else ''}define it under priorityClasses"
                 yield model.mistake("priority-class", path, message, fix)
     gpu = model.spec["accelerator"]
     key = "migDeviceClass" if gpu["sharing"] == "mig" else "deviceClass"

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gpu_inference.cluster import quantity
-from gpu_inference.cluster.profile import HOSTNAME, NodeGroup, NodePool, Profile
+from gpu_inference.cluster.profile import HOSTNAME, KARPENTER, NodeGroup, NodePool, Profile
 from gpu_inference.report import count
 from gpu_inference.validate.placement import Demand, demands, pools, room, selected, static, unmet, untolerated
 from gpu_inference.validate.schema_errors import Mistake
@@ -59,7 +59,7 @@ def _placed(demand: Demand, profile: Profile, groups: Sequence[NodeGroup]) -> It
 
 def _severe(mistake: Mistake, profile: Profile, groups: Sequence[NodeGroup]) -> Mistake:
     """A warning where more nodes may come than are known."""
-    if profile.autoscaled and any(group.max_count is None for group in groups):
+    if any(group.max_count is None and (profile.autoscaled or KARPENTER in group.labels) for group in groups):
         message = f"{mistake.message}; an autoscaler may add nodes, how many is not known"
         return replace(mistake, message=message, severity="warning")
     return mistake
@@ -130,7 +130,8 @@ def _tainted(demand: Demand, profile: Profile, groups: Sequence[NodeGroup]) -> M
     value = taint.get("value", "")
     text = f"{taint['key']}{f'={value}' if value else ''}:{taint['effect']}"
     number = sum(group.most for group in groups)
-    message = f"the {count(number, 'node')} that match have the taint {text}, which the pods do not tolerate"
+    those = "the node that matches has" if number == 1 else f"the {number} nodes that match have"
+    message = f"{those} the taint {text}, which the pods do not tolerate"
     entry = f"key: {taint['key']}, {f'value: {value}' if value else 'operator: Exists'}, effect: {taint['effect']}"
     return demand.model.mistake("untolerated-taint", "tolerations", message, f"add {{pool: {{{entry}}}}}")
 
@@ -243,15 +244,15 @@ def _uneven(demand: Demand, profile: Profile, matching: Sequence[NodeGroup]) -> 
         least = min(domains.values())
         held = sum(min(number, least + 1) for number in domains.values())
         if demand.pods > held:
-            where = f"{len(domains)} nodes" if label == HOSTNAME else _rooms(domains)
-            message = f"{_need(demand, demand.replicas)}; spread evenly, {held} of the pods find room on {where}"
+            where = f"{count(len(domains), 'node')} to hold them" if label == HOSTNAME else _rooms(domains)
+            message = f"of {count(demand.pods, 'pod')} that must be spread evenly only {held} can run: there is {where}"
             fix = "set it to ScheduleAnyway, or lower the replicas"
             yield replace(model.mistake("spread", "spread", message, fix), path=("models", model.name, "spread", label))
     yield from _apart(demand, sum(group.most for group in matching if rooms[id(group)]))
 
 
 def _rooms(domains: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} (room for {number})" for name, number in sorted(domains.items()))
+    return "room for " + ", ".join(f"{number} in {name}" for name, number in sorted(domains.items()))
 
 
 def _apart(demand: Demand, held: int) -> Iterator[Mistake]:
@@ -264,7 +265,8 @@ def _apart(demand: Demand, held: int) -> Iterator[Mistake]:
         if not ours or term["topologyKey"] != HOSTNAME or demand.pods + demand.surge <= held:
             continue
         surge = f" and {demand.surge} more in a rollout" if demand.surge else ""
-        message = f"{count(demand.pods, 'pod')}{surge}, each on a node of its own, and {count(held, 'node')} match"
+        nodes = "1 node matches" if held == 1 else f"{held} nodes match"
+        message = f"{count(demand.pods, 'pod')}{surge}, each on a node of its own, and {nodes}"
         fix = "prefer it instead, with spread {kubernetes.io/hostname: ScheduleAnyway}, or add nodes"
         path = "pod.affinity.podAntiAffinity"
         yield model.mistake("anti-affinity", path, message, fix)

@@ -129,6 +129,8 @@ def _validator() -> Draft202012Validator:
 
 # The stubs call every field of a ValidationError possibly unset.
 def _refused(document: Document, error: Any) -> UserError:
+    if error.parent is not None:  # of what may be one of several things
+        error = error.parent
     path = tuple(error.absolute_path)
     known = error.schema.get("properties", {}) if isinstance(error.schema, dict) else {}
     message, fix = str(error.message), "see profile.schema.yaml, or write it anew with gpu-inference cluster profile"
@@ -137,6 +139,8 @@ def _refused(document: Document, error: Any) -> UserError:
         path, message, fix = (*path, unknown), f"unknown key `{unknown}`", f"use one of {', '.join(known)}"
     elif error.validator == "anyOf":
         message, fix = f"{error.instance!r} is no amount", "write it as 8, 500m or 64Gi"
+    elif error.validator == "type" and error.validator_value == "string":
+        fix = "write it in quotes"
     place = document.tree.find(path)
     at = place.key_at if error.validator == "additionalProperties" and place.key_at else place.at
     return UserError(f"{at}: {format_path(path)}: {message}", fix=fix)

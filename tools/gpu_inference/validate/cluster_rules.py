@@ -196,7 +196,8 @@ def _no_spare(demand: Demand, pods: int, at_peak: bool, have: str) -> Mistake:
     doing = f"a rollout at {pods // demand.size} replicas" if at_peak else "a rollout"
     if model.spec["workload"] == "RayService":
         doing = "an upgrade brings a second cluster and"
-    needed = f"{(pods + surge) * demand.gpus} {_unit(demand)}" if demand.gpus else f"room for {pods + surge} pods"
+    gpus = (pods + surge) * demand.gpus
+    needed = f"{gpus} {_unit(demand, gpus)}" if gpus else f"room for {pods + surge} pods"
     message = f"{doing} needs {needed}, {surge * (demand.gpus or 1)} more than it runs on, and {have}: it never ends"
     fix = "set it to false: an old pod goes first"
     if model.spec["workload"] == "RayService":
@@ -244,15 +245,15 @@ def _uneven(demand: Demand, profile: Profile, matching: Sequence[NodeGroup]) -> 
         least = min(domains.values())
         held = sum(min(number, least + 1) for number in domains.values())
         if demand.pods > held:
-            where = f"{count(len(domains), 'node')} to hold them" if label == HOSTNAME else _rooms(domains)
-            message = f"of {count(demand.pods, 'pod')} that must be spread evenly only {held} can run: there is {where}"
+            where = f"on {count(len(domains), 'node')}" if label == HOSTNAME else _rooms(domains)
+            message = f"of {count(demand.pods, 'pod')} that must be spread evenly only {held} can run: {where}"
             fix = "set it to ScheduleAnyway, or lower the replicas"
             yield replace(model.mistake("spread", "spread", message, fix), path=("models", model.name, "spread", label))
     yield from _apart(demand, sum(group.most for group in matching if rooms[id(group)]))
 
 
 def _rooms(domains: Mapping[str, int]) -> str:
-    return "room for " + ", ".join(f"{number} in {name}" for name, number in sorted(domains.items()))
+    return "there is room for " + ", ".join(f"{number} in {name}" for name, number in sorted(domains.items()))
 
 
 def _apart(demand: Demand, held: int) -> Iterator[Mistake]:
@@ -329,13 +330,13 @@ def _need(demand: Demand, replicas: int) -> str:
         text += f" x {demand.size} pods"
     if not demand.gpus:
         return text
-    return f"{text} x {demand.gpus} {_unit(demand)} = {replicas * demand.size * demand.gpus}"
+    return f"{text} x {demand.gpus} {_unit(demand, demand.gpus)} = {replicas * demand.size * demand.gpus}"
 
 
-def _unit(demand: Demand) -> str:
+def _unit(demand: Demand, number: int) -> str:
     if not demand.resource.endswith("/gpu"):
         return demand.resource
-    return "GPU" if demand.gpus == 1 else "GPUs"
+    return "GPU" if number == 1 else "GPUs"
 
 
 def _have(demand: Demand, groups: Sequence[NodeGroup], pods: int) -> str:

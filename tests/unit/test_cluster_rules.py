@@ -53,9 +53,12 @@ def test_one_too_many(judge):
 
 
 def test_more_nodes_than_are_there_make_it_a_warning_or_nothing(judge):
-    ((_, severity, _, message),) = judge({"a": fixed(5)}, {"autoscaled": True, "nodeGroups": [group()]})
-    assert severity == "warning"
-    assert message.endswith("; an autoscaler may add nodes, how many is not known")
+    assert judge({"a": fixed(5)}, {"autoscaled": True, "nodeGroups": [group()]}) == []
+    assert judge({"a": fixed(5)}, {"nodeGroups": [group(labels={"karpenter.sh/nodepool": "gpu"})]}) == []
+    other = {"accelerator": {"type": "nvidia-t4"}}
+    ((rule, severity, _, message),) = judge({"a": other}, {"autoscaled": True, "nodeGroups": [group()]})
+    assert (rule, severity) == ("no-node", "warning")
+    assert message.endswith(", unless an autoscaler adds others")
     assert judge({"a": fixed(5)}, {"autoscaled": True, "nodeGroups": [group(maxCount=2)]}) == []
     ((_, severity, _, message),) = judge({"a": fixed(9)}, {"autoscaled": True, "nodeGroups": [group(maxCount=2)]})
     assert severity == "error"
@@ -120,6 +123,22 @@ def test_pods_of_others_are_in_the_way(judge):
     assert (rule, severity) == ("pending-pods", "warning")
     assert message.endswith("of which other pods have 2")
     assert judge({"a": fixed(2)}, {"nodeGroups": [taken]}) == [], "pods of the chart may be the release's own"
+
+
+def test_what_dra_hands_out_is_not_counted(judge):
+    """The nodes' status has no nvidia.com/gpu then."""
+    sizes = {key: value for key, value in SIZE.items() if "/" not in key}
+    profile = {"nodeGroups": [group(allocatable=sizes)]}
+    assert judge({"a": fixed(4)}, profile)[0][0] == "node-too-small"
+    classes = {"gpu.nvidia.com": {"extendedResourceName": "nvidia.com/gpu"}}
+    assert judge({"a": fixed(4)}, {**profile, "deviceClasses": classes}) == []
+
+
+def test_nodes_that_all_have_what_the_pods_avoid(judge):
+    spot = {"cloud.google.com/gke-accelerator": "nvidia-l4", "cloud.google.com/gke-spot": "true"}
+    ((rule, _, path, message),) = judge({"a": fixed(1)}, {"nodeGroups": [group(labels=spot)]}, cloud="gke")
+    assert (rule, path) == ("no-node", "$.models.a.capacity")
+    assert message == "every node of the profile has cloud.google.com/gke-spot"
 
 
 def test_mixed_capacity_needs_nodes_of_both_kinds(judge):

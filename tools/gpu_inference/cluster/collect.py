@@ -61,7 +61,7 @@ def collect(get: Get, note: Callable[[str], None]) -> dict[str, Any]:
     parts: dict[str, Callable[[], Any]] = {
         "kubernetes": lambda: get("/version")["gitVersion"],
         "apis": lambda: _apis(get),
-        "deviceClasses": lambda: sorted(_names(get, "/apis/resource.k8s.io/v1/deviceclasses")),
+        "deviceClasses": lambda: _devices(_list(get, "/apis/resource.k8s.io/v1/deviceclasses")),
         "storageClasses": lambda: _storage(_list(get, "/apis/storage.k8s.io/v1/storageclasses")),
         "priorityClasses": lambda: {
             item["metadata"]["name"]: item["value"]
@@ -201,6 +201,13 @@ def _apis(get: Get) -> dict[str, list[str]]:
     return served
 
 
+def _devices(items: Iterator[Object]) -> dict[str, dict[str, str]]:
+    key = "extendedResourceName"
+    return {
+        item["metadata"]["name"]: {key: item["spec"][key]} if item["spec"].get(key) else {} for item in _sorted(items)
+    }
+
+
 def _storage(items: Iterator[Object]) -> dict[str, dict[str, bool]]:
     return {
         item["metadata"]["name"]: (
@@ -246,10 +253,6 @@ def seconds(duration: str) -> int:
     """Of a duration such as 1h30m."""
     parts = re.findall(r"([0-9.]+)(ms|h|m|s)", duration)
     return int(sum(Fraction(number) * _SECONDS[unit] for number, unit in parts))
-
-
-def _names(get: Get, path: str) -> list[str]:
-    return [item["metadata"]["name"] for item in _list(get, path)]
 
 
 def _sorted(items: Iterator[Object]) -> list[Object]:

@@ -74,7 +74,7 @@ class Profile:
     groups: Sequence[NodeGroup] | None
     pools: Sequence[NodePool]
     apis: Mapping[str, Sequence[str]] | None
-    device_classes: Sequence[str] | None
+    device_classes: Mapping[str, Mapping[str, str]] | None
     storage_classes: Mapping[str, Mapping[str, bool]] | None
     priority_classes: Mapping[str, int] | None
     prometheuses: Sequence[Mapping[str, Any]] | None
@@ -82,6 +82,12 @@ class Profile:
     @property
     def kubernetes(self) -> Version | None:
         return version(self.version) if self.version else None
+
+    @property
+    def claimed(self) -> set[str]:
+        """Extended resources that DRA stands in for: KEP-5004."""
+        found = (entry.get("extendedResourceName", "") for entry in (self.device_classes or {}).values())
+        return {name for name in found if name}
 
     def omits(self, label: str) -> bool:
         """Whether a node may have a label that is not listed."""

@@ -1,7 +1,7 @@
 """Rules about the nodes of a cluster profile: pods that would wait for a node for ever.
 
-Where something may add nodes, and the profile does not tell how many, a finding is a warning: it holds for the nodes
-that are there now.
+Where something may add nodes, and the profile does not tell how many, nodes are not counted, and that none matches is a
+warning: a pool may be empty now.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gpu_inference.cluster import quantity
 from gpu_inference.cluster.profile import HOSTNAME, KARPENTER, NodeGroup, NodePool, Profile
 from gpu_inference.report import count
-from gpu_inference.validate.placement import Demand, demands, pools, room, selected, static, unmet, untolerated
+from gpu_inference.validate.placement import ABSENT, Demand, demands, pools, room, selected, static, unmet, untolerated
 from gpu_inference.validate.schema_errors import Mistake
 from gpu_inference.values.presets import load_presets
 from gpu_inference.values.tree import Path
@@ -33,15 +33,18 @@ def nodes(model: Model) -> Iterator[Mistake]:
     profile = model.context.cluster
     if profile is None or profile.groups is None:
         return
+    groups = [group for group in profile.groups if group.most]
     for demand in demands(model):
         if demand.most:
-            yield from _placed(demand, profile, profile.groups)
+            yield from _placed(demand, profile, groups)
 
 
 def _placed(demand: Demand, profile: Profile, groups: Sequence[NodeGroup]) -> Iterator[Mistake]:
     made = pools(demand, profile)
-    matching = [group for group in groups if group.most and selected(demand, group, profile)]
+    matching = [group for group in groups if selected(demand, group, profile)]
     tolerated = [group for group in matching if not untolerated(demand, group.taints, profile)]
+    if demand.resource in profile.claimed:
+        return  # DRA hands these out, and the nodes' status does not tell how many there are
     fitting = [group for group in tolerated if room(demand, group)]
     if made:
         yield from _limited(demand, made, static(fitting, made))
@@ -51,29 +54,34 @@ def _placed(demand: Demand, profile: Profile, groups: Sequence[NodeGroup]) -> It
         yield _severe(_tainted(demand, profile, matching), profile, matching)
     elif not fitting:
         yield _severe(_too_small(demand, tolerated), profile, tolerated)
-    else:
-        found = list(_scarce(demand, profile, fitting))
-        yield from (_severe(mistake, profile, fitting) for mistake in found or _uneven(demand, profile, matching))
+    elif not _open(profile, fitting):
+        yield from list(_scarce(demand, fitting)) or _uneven(demand, profile, matching)
     yield from _shared(demand, fitting)
 
 
+def _open(profile: Profile, groups: Sequence[NodeGroup]) -> bool:
+    """Whether more nodes may come than are known."""
+    return any(group.max_count is None and (profile.autoscaled or KARPENTER in group.labels) for group in groups)
+
+
 def _severe(mistake: Mistake, profile: Profile, groups: Sequence[NodeGroup]) -> Mistake:
-    """A warning where more nodes may come than are known."""
-    if any(group.max_count is None and (profile.autoscaled or KARPENTER in group.labels) for group in groups):
-        message = f"{mistake.message}; an autoscaler may add nodes, how many is not known"
-        return replace(mistake, message=message, severity="warning")
-    return mistake
+    if not (profile.autoscaled or _open(profile, groups)):
+        return mistake
+    return replace(mistake, message=f"{mistake.message}, unless an autoscaler adds others", severity="warning")
 
 
 def _no_node(demand: Demand, profile: Profile, groups: Sequence[NodeGroup]) -> Mistake:
-    wants = unmet(demand, {}, profile)
-    nowhere = [want for want in wants if all(want in unmet(demand, group.labels, profile) for group in groups)]
-    model = demand.model
+    model, lacks = demand.model, [unmet(demand, group.labels, profile) for group in groups]
+    wants = list(dict.fromkeys([*unmet(demand, {}, profile), *(want for lack in lacks for want in lack)]))
+    nowhere = [want for want in wants if all(want in lack for lack in lacks)]
     if not nowhere:
-        text = ", ".join(f"{label}={value}" for label, value in wants)
+        text = ", ".join(f"{label} {value}" if value == ABSENT else f"{label}={value}" for label, value in wants)
         fix = "select nodes that are there, or add such a node"
         return model.mistake("no-node", "nodeSelector", f"no node of the profile has all of {text}", fix)
     label, value = nowhere[0]
+    if value == ABSENT:
+        fix = "set capacity to what these nodes are, or add others"
+        return Mistake("no-node", _where(demand, label), f"every node of the profile has {label}", fix)
     there = Counter({group.labels.get(label, ""): 0 for group in groups})
     for group in groups:
         there[group.labels.get(label, "")] += group.most
@@ -164,7 +172,7 @@ def _others(resource: str, groups: Sequence[NodeGroup]) -> str:
     return f", but {', '.join(named)}" if named else ""
 
 
-def _scarce(demand: Demand, profile: Profile, groups: Sequence[NodeGroup]) -> Iterator[Mistake]:
+def _scarce(demand: Demand, groups: Sequence[NodeGroup]) -> Iterator[Mistake]:
     """Pods that nodes take, but not so many of them."""
     model = demand.model
     held = sum(group.most * room(demand, group) for group in groups)
@@ -179,6 +187,12 @@ def _scarce(demand: Demand, profile: Profile, groups: Sequence[NodeGroup]) -> It
     elif demand.pods + demand.surge > held or demand.most + demand.surge > held:
         at_peak = demand.pods + demand.surge <= held
         yield _no_spare(demand, demand.most if at_peak else demand.pods, at_peak, have)
+    elif _waits(demand) and demand.pods + 1 > held:
+        message = (
+            f"the engine is built by a pod like the model's {count(demand.pods, 'pod')}, which wait for it, and {have}"
+        )
+        fix = "name a PriorityClass above the model's, so that the build displaces a pod that waits, or add a node"
+        yield model.mistake("engine-room", "engine.priorityClassName", message, fix)
     elif demand.gpus:
         free = sum((g.most * g.allocatable[demand.resource] - g.others.get(demand.resource, 0)) for g in groups)
         if demand.pods * demand.gpus > free:
@@ -188,6 +202,11 @@ def _scarce(demand: Demand, profile: Profile, groups: Sequence[NodeGroup]) -> It
                 model.mistake("pending-pods", "accelerator", message, "lower the replicas, or add nodes"),
                 severity="warning",
             )
+
+
+def _waits(demand: Demand) -> bool:
+    """Whether pods hold GPUs that the build of their engine needs, and cannot take from them."""
+    return bool(demand.spec["engine"]["enabled"] and not demand.spec["engine"].get("priorityClassName"))
 
 
 def _no_spare(demand: Demand, pods: int, at_peak: bool, have: str) -> Mistake:
@@ -305,7 +324,8 @@ def release(models: Sequence[Model]) -> Iterator[Mistake]:
             and not untolerated(demand, group.taints, profile)
             and room(demand, group)
         ]
-        if demand.gpus and demand.pods and fits and not pools(demand, profile):
+        countable = demand.gpus and demand.pods and demand.resource not in profile.claimed
+        if countable and fits and not (pools(demand, profile) or _open(profile, [profile.groups[n] for n in fits])):
             wanted.append((demand, frozenset(fits)))
     for numbers in dict.fromkeys(fits for _, fits in wanted):
         groups = [profile.groups[number] for number in sorted(numbers)]
@@ -317,8 +337,7 @@ def release(models: Sequence[Model]) -> Iterator[Mistake]:
                 text = " + ".join(f"{d.model.name} {need}" for d, need in zip(these, needs, strict=True))
                 message = f"{text} = {sum(needs)}, and {_have(these[-1], groups, sum(needs))}"
                 fix = "lower the replicas of one, move one to other nodes, or add nodes"
-                mistake = these[-1].model.mistake("pending-pods", "", message, fix)
-                yield _severe(mistake, profile, groups)
+                yield these[-1].model.mistake("pending-pods", "", message, fix)
 
 
 def _need(demand: Demand, replicas: int) -> str:

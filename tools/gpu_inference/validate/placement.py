@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from gpu_inference.validate.rules import Model
 
 Taint = Mapping[str, str]
+# What is wanted of a label that a node must not have.
+ABSENT = "DoesNotExist"
 _MIB = 2**20
 # Logs, and files nobody foresaw: chart/templates/_lib/resources.tpl; with a NIMService's temporary files.
 _LOGS_MIB = {"NIMService": 2048}
@@ -59,7 +61,7 @@ class Demand:
     @property
     def terms(self) -> Sequence[Mapping[str, Any]]:
         """Node selector terms of which one must hold; none: any node does."""
-        absent = [{"key": label, "operator": "DoesNotExist"} for label in self.spec["absentNodeLabels"]]
+        absent = [{"key": label, "operator": ABSENT} for label in self.spec["absentNodeLabels"]]
         wanted = self.spec["pod"].get("affinity", {}).get("nodeAffinity", {})
         own = wanted.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms")
         # Lists of `pod` replace the chart's.

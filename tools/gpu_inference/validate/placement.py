@@ -207,3 +207,8 @@ def static(groups: Iterable[NodeGroup], found: Sequence[NodePool]) -> list[NodeG
     """The groups that no NodePool of `found` makes."""
     names = {pool.name for pool in found}
     return [group for group in groups if group.labels.get(KARPENTER) not in names]
+
+
+def may_grow(profile: Profile, groups: Sequence[NodeGroup]) -> bool:
+    """Whether more nodes may come than are known."""
+    return any(group.max_count is None and (profile.autoscaled or KARPENTER in group.labels) for group in groups)

@@ -79,6 +79,12 @@ def test_quantities(text, amount):
     assert quantity.parse(text) == amount
 
 
+@pytest.mark.parametrize("text", ["", "lots", "1/0", "-1", "1e999", "1Xi", "nan", "[1]"])
+def test_no_quantities(text):
+    with pytest.raises(ValueError, match="no quantity"):
+        quantity.parse(text)
+
+
 def test_quantities_for_people():
     assert quantity.show(Fraction(96 * 2**30), "memory") == "96 GiB of memory"
     assert quantity.show(Fraction(15, 2), "cpu") == "7.5 CPU"

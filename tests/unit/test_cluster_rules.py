@@ -74,11 +74,24 @@ def test_what_else_a_node_lacks(judge):
     small = {**SIZE, "memory": "40Gi"}
     ((rule, _, path, message),) = judge({"a": fixed(4)}, {"nodeGroups": [group(2, allocatable=small)]})
     assert (rule, path) == ("pending-pods", "$.models.a.replicas")
-    assert message.endswith("the nodes that match have 8 (2 x 4 nvidia.com/gpu), but hold 2 such pods")
+    assert message.endswith(
+        "have 8 (2 x 4 nvidia.com/gpu), with room for 2 of these pods, "
+        "as a node has 40 GiB of memory and a pod asks for 22 GiB of memory"
+    )
     tiny = {**SIZE, "memory": "8Gi"}
     ((rule, _, path, message),) = judge({"a": fixed(1)}, {"nodeGroups": [group(allocatable=tiny)]})
     assert (rule, path) == ("node-too-small", "$.models.a.resources.memory.requests")
     assert message == "a pod asks for 22 GiB of memory, and the nodes that match have 8 GiB of memory at most"
+
+
+def test_gpus_that_are_left_over_on_every_node(judge):
+    model = {**fixed(3), "accelerator": {"type": "nvidia-l4", "count": 3}, "parallelism": {"tensor": 3}}
+    ((_, _, _, message),) = judge({"a": model}, {"nodeGroups": [group(2), group(labels={"tier": "b"}, count=0)]})
+    assert message.startswith("3 replicas x 3 GPUs = 9, and the nodes that match have 8 (2 x 4 nvidia.com/gpu)")
+    ((_, _, _, message),) = judge({"a": {**model, **fixed(4)}}, {"nodeGroups": [group(3)]})
+    assert message.endswith(
+        "with room for 3 of these pods, as a node has 4 nvidia.com/gpu and a pod asks for 3 nvidia.com/gpu"
+    )
 
 
 def test_the_autoscaler_reaches_further_than_the_nodes(judge):
@@ -210,6 +223,19 @@ def test_node_affinity(judge, expression, fits):
     found = judge({"a": {**fixed(1), "pod": {"affinity": affinity}}}, profile)
     assert bool(found) is not fits
     assert {rule for rule, *_ in found} <= {"no-node"}
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        {"affinity": []},
+        {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [1]}}}},
+        {"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"labelSelector": 1}]}}},
+        {"nodeSelector": [1]},
+    ],
+)
+def test_an_escape_hatch_may_hold_anything(judge, pod):
+    judge({"a": {"pod": pod, "container": {"resources": {"requests": {"cpu": "lots"}}}}}, {"nodeGroups": [group()]})
 
 
 @pytest.mark.parametrize(

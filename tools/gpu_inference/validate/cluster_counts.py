@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gpu_inference.cluster import quantity
 from gpu_inference.cluster.profile import NodeGroup, NodePool
 from gpu_inference.report import count
 from gpu_inference.validate.placement import Demand, demands, may_grow, pools, room, selected, untolerated
@@ -136,14 +137,19 @@ def _unit(demand: Demand, number: int) -> str:
 
 
 def _have(demand: Demand, groups: Sequence[NodeGroup], pods: int) -> str:
-    """ "the nodes that match have 24 (3 x 8 nvidia.com/gpu)"; and how many pods, where something else is scarcer."""
+    """ "the nodes that match have 24 (3 x 8 nvidia.com/gpu)"; and how many pods, where the GPUs do not tell."""
     if not demand.gpus:
-        return f"the nodes that match hold {pods}"
-    each = [(group.most, int(group.allocatable[demand.resource])) for group in groups]
+        return f"the nodes that match have room for {pods}"
     sizes: Counter[int] = Counter()
-    for number, gpus in each:
-        sizes[gpus] += number
+    for group in groups:
+        sizes[int(group.allocatable[demand.resource])] += group.most
     parts = ", ".join(f"{number} x {gpus}" for gpus, number in sorted(sizes.items(), reverse=True))
-    total = sum(number * gpus for number, gpus in each)
+    total = sum(number * gpus for gpus, number in sizes.items())
     text = f"the nodes that match have {total} ({parts} {demand.resource})"
-    return text if pods >= sum(n * (g // demand.gpus) for n, g in each) else f"{text}, but hold {pods} such pods"
+    if pods >= total // demand.gpus:
+        return text
+    asked, most = demand.requests, max(groups, key=lambda group: group.most)
+    known = [resource for resource, amount in asked.items() if amount and resource in most.allocatable]
+    least = min(known, key=lambda resource: most.allocatable[resource] / asked[resource])
+    have, wanted = quantity.show(most.allocatable[least], least), quantity.show(asked[least], least)
+    return f"{text}, with room for {pods} of these pods, as a node has {have} and a pod asks for {wanted}"

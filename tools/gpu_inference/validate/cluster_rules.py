@@ -7,7 +7,7 @@ warning: a pool may be empty now.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -149,7 +149,23 @@ def _tainted(demand: Demand, profile: Profile, groups: Sequence[NodeGroup]) -> M
     those = "the node that matches has" if number == 1 else f"the {number} nodes that match have"
     message = f"{those} the taint {text}, which the pods do not tolerate"
     entry = f"key: {taint['key']}, {f'value: {value}' if value else 'operator: Exists'}, effect: {taint['effect']}"
-    return demand.model.mistake("untolerated-taint", "tolerations", message, f"add {{pool: {{{entry}}}}}")
+    fix = f"{_elsewhere(demand, taint)}add {{pool: {{{entry}}}}}"
+    return demand.model.mistake("untolerated-taint", "tolerations", message, fix)
+
+
+def _elsewhere(demand: Demand, taint: Mapping[str, str]) -> str:
+    """What tolerates a taint without a toleration in the values: nodes of spot capacity, another cloud."""
+    model = demand.model
+    spot = model.cloud.get("spot", {}).get("tolerations", {})
+    if any(entry.get("key") == taint["key"] for entry in spot.values()):
+        return "set capacity to spot, or "
+    clouds = load_presets("clouds", model.values)
+    named = [name for name, cloud in sorted(clouds.items()) if taint["key"] in _keys(cloud)]
+    return f"set cloud to {' or '.join(named)} where this is one, or " if named else ""
+
+
+def _keys(cloud: Mapping[str, Any]) -> set[str]:
+    return {entry.get("key", "") for entry in cloud["tolerations"].values()}
 
 
 def _too_small(demand: Demand, groups: Sequence[NodeGroup]) -> Mistake:

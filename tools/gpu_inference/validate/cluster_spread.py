@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from gpu_inference.cluster.profile import HOSTNAME, NodeGroup, Profile
 from gpu_inference.report import count
-from gpu_inference.validate.placement import Demand, room, untolerated
+from gpu_inference.validate.placement import Demand, below, maps, room, untolerated
 from gpu_inference.validate.schema_errors import Mistake
 
 
@@ -46,11 +46,11 @@ def _rooms(domains: Mapping[str, int]) -> str:
 def _apart(demand: Demand, held: int) -> Iterator[Mistake]:
     """Of pods that may not share a node there cannot be more than nodes."""
     model, own = demand.model, {"gpu-inference.io/model": demand.model.name, **demand.spec["podLabels"]}
-    terms = demand.spec["pod"].get("affinity", {}).get("podAntiAffinity", {})
-    for term in terms.get("requiredDuringSchedulingIgnoredDuringExecution", []):
-        labels = term.get("labelSelector", {}).get("matchLabels", {})
-        ours = labels and any(own.get(key) == value for key, value in labels.items())
-        if not ours or term["topologyKey"] != HOSTNAME or demand.pods + demand.surge <= held:
+    terms = below(demand.spec["pod"], "affinity", "podAntiAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
+    for term in maps(terms):
+        labels = below(term, "labelSelector", "matchLabels")
+        ours = isinstance(labels, Mapping) and any(own.get(key) == value for key, value in labels.items())
+        if not ours or term.get("topologyKey") != HOSTNAME or demand.pods + demand.surge <= held:
             continue
         surge = f" and {demand.surge} more in a rollout" if demand.surge else ""
         nodes = "1 node matches" if held == 1 else f"{held} nodes match"

@@ -239,6 +239,18 @@ def test_durations(text, seconds):
     assert collect.seconds(text) == seconds
 
 
+@pytest.mark.parametrize("cloud", inventory.known())
+def test_a_profile_makes_the_nodes_it_was_made_of(write, cloud):
+    nodes = inventory.nodes(cloud)
+    omitted = collect.omitted_labels(nodes)
+    groups = collect.node_groups(nodes, [], omitted)
+    path = write(collect.text({"omittedLabels": omitted, "nodeGroups": groups}))
+    made = inventory.nodes(str(path))
+    assert len(made) == len(nodes)
+    assert collect.node_groups(made, [], omitted) == groups
+    assert inventory.admission_plugins(str(path)) == []
+
+
 def test_the_file_says_what_it_is():
     text = collect.text({"kubernetes": "v1.36.3"})
     assert text.startswith("# ")

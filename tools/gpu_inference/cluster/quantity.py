@@ -22,6 +22,11 @@ def parse(quantity: str | int | float) -> Fraction:
     return Fraction(match[1]) * _SUFFIXES.get(match[2], 1)
 
 
+def text(amount: Fraction) -> str:
+    """As the API takes it, in thousandths where it is not whole."""
+    return str(amount) if amount.denominator == 1 else f"{int(amount * 1000)}m"
+
+
 def show(amount: Fraction, resource: str) -> str:
     """An amount with its unit, for people: "7.5 CPU", "96 GiB of memory", "8 nvidia.com/gpu"."""
     units = {"cpu": "CPU", "memory": "GiB of memory", "ephemeral-storage": "GiB of disk"}

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from support.cluster import apply, items, restricted_namespace, wait_for
 
+from gpu_inference.cluster import collect, quantity
 from gpu_inference.cluster.profile import Profile, load_profile
 from gpu_inference.cluster.provider import Provider
 from gpu_inference.resolve import merged, resolve_values
+from gpu_inference.validate.cluster_spread import uneven
 from gpu_inference.validate.placement import Demand, demands, room, selected, untolerated
 from gpu_inference.validate.rules import Model
 from gpu_inference.values.loader import parse
@@ -103,47 +105,93 @@ def test_the_scheduler_takes_as_many_pods_as_the_profile_says(
         if selected(demand, group, profile) and not untolerated(demand, group.taints, profile)
     ]
     held = sum(group.count * room(demand, group) for group in fits)
-    name = case.replace(" ", "-")
-    requests = {
-        key: f"{int(value * 1000)}m" if key == "cpu" else str(int(value)) for key, value in demand.requests.items()
-    }
-    secure = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    scheduled = run(provider, namespace, case.replace(" ", "-"), demand, held + 1, held)
+    assert scheduled == held
+    assert case == "nowhere" or held > 0
+
+
+def run(provider: Provider, namespace: str, name: str, demand: Demand, pods: int, expected: int, **more: Any) -> int:
+    """How many of so many pods of a demand the scheduler finds a node for; `expected` are waited for."""
+    requests = {key: quantity.text(value) for key, value in demand.requests.items()}
     container = {
         "name": "a",
         "image": "a",
         "resources": {"requests": requests, "limits": requests},
-        "securityContext": secure,
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
     spec = {
         "nodeSelector": dict(demand.selector),
         "tolerations": list(demand.tolerations),
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [container],
+        **more,
     }
     labels = {"case": name}
     template = {"metadata": {"labels": labels}, "spec": spec}
-    deployment = {"replicas": held + 1, "selector": {"matchLabels": labels}, "template": template}
-    apply(
-        provider,
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": name, "namespace": namespace},
-            "spec": deployment,
-        },
-    )
+    deployment = {"replicas": pods, "selector": {"matchLabels": labels}, "template": template}
+    metadata = {"name": name, "namespace": namespace}
+    apply(provider, {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": deployment})
 
     def decided() -> list[bool]:
         """Of every pod, whether it has a node; empty until the scheduler has judged all of them."""
-        pods = items(provider, "pods", "-n", namespace, "-l", f"case={name}")
         states = [
             condition["status"] == "True"
-            for pod in pods
+            for pod in items(provider, "pods", "-n", namespace, "-l", f"case={name}")
             for condition in pod["status"].get("conditions", [])
             if condition["type"] == "PodScheduled"
         ]
-        return states if len(states) == held + 1 and sum(states) >= held else []
+        return states if len(states) == pods and sum(states) >= expected else []
 
-    states = wait_for(decided, 60, f"{held} of {held + 1} pods with a node")
-    assert sum(states) == held
-    assert case == "nowhere" or held > 0
+    return sum(wait_for(decided, 60, f"{expected} of {pods} pods with a node"))
+
+
+@pytest.fixture
+def racks(provider: Provider, namespace: str) -> Iterator[list[dict[str, Any]]]:
+    """Two nodes in one rack, and one in another that is reserved; nothing else goes there."""
+    keep = {"key": "example.com/test", "effect": "NoSchedule"}
+    made = []
+    for number, (rack, taints) in enumerate(
+        [("a", [keep]), ("a", [keep]), ("b", [keep, {"key": "reserved", "effect": "NoSchedule"}])]
+    ):
+        labels = {"example.com/rack": rack, "nvidia.com/gpu.product": "NVIDIA-B200"}
+        offered = {
+            "cpu": "200",
+            "memory": "2000Gi",
+            "ephemeral-storage": "2000Gi",
+            "pods": "110",
+            "nvidia.com/gpu": "4",
+        }
+        made.append(
+            {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {"name": f"rack-{number}", "labels": labels, "annotations": {"kwok.x-k8s.io/node": "fake"}},
+                "spec": {"taints": taints},
+                "status": {"capacity": offered, "allocatable": offered},
+            }
+        )
+    apply(provider, *made)
+    yield made
+    provider.kubectl("delete", *(f"node/{node['metadata']['name']}" for node in made), "--wait=false")
+
+
+def test_a_zone_that_no_pod_may_go_to_counts_as_empty(
+    provider: Provider, namespace: str, racks: list[dict[str, Any]], tmp_path: Path
+):
+    label, pods = "example.com/rack", 4
+    path = tmp_path / "racks.yaml"
+    path.write_text(collect.text({"nodeGroups": collect.node_groups(racks, [], [])}), encoding="utf-8")
+    profile = load_profile(path)
+    keep = {"test": {"key": "example.com/test", "operator": "Exists"}}
+    case = {"accelerator": {"type": "nvidia-b200"}, "tolerations": keep, "spread": {label: "DoNotSchedule"}}
+    demand = demand_of({**case, "replicas": pods})
+    (mistake,) = uneven(demand, profile, profile.groups or [])
+    assert "only 1 can run" in mistake.message
+    constraint = {
+        "maxSkew": 1,
+        "topologyKey": label,
+        "whenUnsatisfiable": "DoNotSchedule",
+        "matchLabelKeys": ["pod-template-hash"],
+        "labelSelector": {"matchLabels": {"case": "racks"}},
+    }
+    assert run(provider, namespace, "racks", demand, pods, 1, topologySpreadConstraints=[constraint]) == 1

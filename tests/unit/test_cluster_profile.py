@@ -127,6 +127,7 @@ def answers() -> dict[str, Any]:
             {"metadata": {"name": "standard", "annotations": default}},
             {"metadata": {"name": "premium"}},
         ],
+        "/apis/networking.k8s.io/v1/ingressclasses": [{"metadata": {"name": "nginx"}}],
         "/apis/scheduling.k8s.io/v1/priorityclasses": [{"metadata": {"name": "serving"}, "value": 1000}],
         "/apis/monitoring.coreos.com/v1/prometheuses": [
             {"metadata": {"name": "main"}, "spec": {"podMonitorSelector": selector, "ruleSelector": {}}}
@@ -163,6 +164,7 @@ def test_a_profile_of_what_the_api_server_answers(write):
     assert profile.apis == {"keda.sh/v1alpha1": ["ScaledObject"], "metrics.k8s.io/v1beta1": []}
     assert profile.storage_classes == {"premium": {}, "standard": {"default": True}}
     assert profile.priority_classes == {"serving": 1000}
+    assert profile.ingress_classes == ["nginx"]
     assert not profile.autoscaled
     (prometheus,) = profile.prometheuses
     assert prometheus == {

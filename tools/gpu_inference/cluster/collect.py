@@ -63,6 +63,9 @@ def collect(get: Get, note: Callable[[str], None]) -> dict[str, Any]:
         "apis": lambda: _apis(get),
         "deviceClasses": lambda: _devices(_list(get, "/apis/resource.k8s.io/v1/deviceclasses")),
         "storageClasses": lambda: _storage(_list(get, "/apis/storage.k8s.io/v1/storageclasses")),
+        "ingressClasses": lambda: [
+            item["metadata"]["name"] for item in _sorted(_list(get, "/apis/networking.k8s.io/v1/ingressclasses"))
+        ],
         "priorityClasses": lambda: {
             item["metadata"]["name"]: item["value"]
             for item in _sorted(_list(get, "/apis/scheduling.k8s.io/v1/priorityclasses"))

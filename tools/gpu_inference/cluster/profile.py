@@ -76,6 +76,7 @@ class Profile:
     apis: Mapping[str, Sequence[str]] | None
     device_classes: Mapping[str, Mapping[str, str]] | None
     storage_classes: Mapping[str, Mapping[str, bool]] | None
+    ingress_classes: Sequence[str] | None
     priority_classes: Mapping[str, int] | None
     prometheuses: Sequence[Mapping[str, Any]] | None
 
@@ -122,6 +123,7 @@ def load_profile(path: Path) -> Profile:
         apis=data.get("apis"),
         device_classes=data.get("deviceClasses"),
         storage_classes=data.get("storageClasses"),
+        ingress_classes=data.get("ingressClasses"),
         priority_classes=data.get("priorityClasses"),
         prometheuses=data.get("prometheuses"),
     )

@@ -47,7 +47,8 @@ class KindCluster(SupervisedCluster):
         detached: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        inventory.nodes(cloud)  # an unknown cloud is an error before anything starts
+        if cloud not in inventory.known():
+            raise UserError(f"unknown cloud {cloud!r}", fix=f"use one of {', '.join(inventory.known())}")
         if workers < 1:
             raise UserError("a kind cluster has at least one worker", fix="give --workers 2")
         if rules and not rules.is_file():

@@ -77,7 +77,7 @@ def find(install: bool = False, progress: Progress | None = None) -> Engine:
             return Engine("docker", Path(shutil.which("docker") or "docker"), {_CHOICE: "docker"})
         reasons.append(reason)
     if chosen in (None, "", "podman"):
-        if install and not shutil.which("podman"):
+        if install and not all(map(shutil.which, ("podman", "debootstrap"))):
             _install(progress)
         reason = podman_problem()
         if not reason:

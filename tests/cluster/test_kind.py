@@ -165,8 +165,11 @@ def test_pods_serve_behind_a_service(cluster: KindCluster) -> None:
     found = running(cluster, "web")
     assert len({pod["spec"]["nodeName"] for pod in found}) == 2
     cluster.kubectl("scale", "deployment/web", "--replicas=3")
-    wait_for(lambda: any("Insufficient nvidia.com/gpu" in event["message"] for event in items(cluster, "events")), 20,
-             "a third pod that finds no GPUs")  # fmt: skip
+
+    def refused() -> bool:
+        return any("Insufficient nvidia.com/gpu" in event.get("message", "") for event in items(cluster, "events"))
+
+    wait_for(refused, 20, "a third pod that finds no GPUs")
     cluster.kubectl("scale", "deployment/web", "--replicas=2")
     port = get(cluster, "service", "web")["spec"]["ports"][0]["nodePort"]
     control_plane = next(node for node in items(cluster, "nodes") if node["metadata"]["name"].endswith("control-plane"))
@@ -265,8 +268,8 @@ def test_owner_ends_and_nothing_is_left(cluster: KindCluster, number: signal.Sig
         assert any(line.startswith(when) for line in owner.stdout), f"the owner never said {when}"
         assert leftovers(cluster.engine, name)
         owner.send_signal(number)
-        owner.wait(90)
-    wait_for(lambda: not leftovers(cluster.engine, name), 90, "nothing left")
+        owner.wait(180)
+    wait_for(lambda: not leftovers(cluster.engine, name), 180, "nothing left")
 
 
 def test_remains_of_a_killed_supervisor_are_removed(cluster: KindCluster) -> None:

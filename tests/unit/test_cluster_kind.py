@@ -14,7 +14,7 @@ import yaml
 
 from gpu_inference.cluster import inventory
 from gpu_inference.cluster.binaries import table
-from gpu_inference.cluster.kind import KindCluster, config, engine, mounts, network, nodes
+from gpu_inference.cluster.kind import KindCluster, config, engine, machine, mounts, network, nodes
 from gpu_inference.cluster.kind.control import Kind
 from gpu_inference.cluster.kind.image import archive, plan
 from gpu_inference.errors import UserError
@@ -136,8 +136,8 @@ def test_installation_that_fails_says_how(path: Path) -> None:
     [
         (
             "ID=debian\nVERSION_CODENAME=bookworm\n",
-            "Types: deb\n# http://snapshot.example/x\nURIs: http://deb.example/debian\nSuites: bookworm\n",
-            plan.Distribution("bookworm", "http://deb.example/debian", ("main",)),
+            "Types: deb\n# http://snapshot.example/x\nURIs: http://mirror.example/debian\nSuites: bookworm\n",
+            plan.Distribution("bookworm", "http://mirror.example/debian", ("main",)),
         ),
         (
             "ID=ubuntu\nVERSION_CODENAME=noble\n",
@@ -235,6 +235,25 @@ def test_pod_network_of_a_node() -> None:
 def test_mounts_are_found_innermost_first() -> None:
     table_text = "1 2 0:3 / /a/b rw - x x rw\n1 2 0:3 / /a/b/c\\040d rw - x x rw\n1 2 0:3 / /ab rw - x x rw\n"
     assert mounts.below(Path("/a"), table_text) == ["/a/b/c d", "/a/b"]
+
+
+@pytest.mark.usefixtures("as_root")
+def test_machine_is_as_before(tmp_path: Path) -> None:
+    """A limit that is too low, and a folder that is missing; raised once, whoever asks again."""
+    limit, modules = tmp_path / "proc/sys/fs/inotify/max_user_instances", tmp_path / "lib/modules"
+    for folder in (limit.parent, modules.parent):
+        folder.mkdir(parents=True)
+    limit.write_text("128\n", encoding="utf-8")
+    for _ in range(2):
+        machine.prepare(tmp_path / "record", tmp_path)
+        assert int(limit.read_text(encoding="utf-8")) >= 1024 and modules.is_dir()
+    machine.restore(tmp_path / "record", tmp_path)
+    assert limit.read_text(encoding="utf-8") == "128\n" and not modules.exists()
+    limit.write_text("4096\n", encoding="utf-8")
+    modules.mkdir()
+    machine.prepare(tmp_path / "record", tmp_path)
+    machine.restore(tmp_path / "record", tmp_path)
+    assert limit.read_text(encoding="utf-8") == "4096\n" and modules.exists(), "what was enough is left alone"
 
 
 def test_names_fit_into_a_host_name(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from datetime import date
 from gpu_inference.report import Finding, Report
 from gpu_inference.resolve import merged
 from gpu_inference.validate.accepted import without_ignored
+from gpu_inference.validate.catalogue import catalogue
+from gpu_inference.validate.context import NOTHING_KNOWN, Context
 from gpu_inference.validate.rules import broken_rules, unknown_names
 from gpu_inference.validate.schema_errors import Mistake, mistakes
 from gpu_inference.values.loader import Document, Problem
@@ -30,20 +32,20 @@ class Subject:
         return self.label or " + ".join(layer.file for layer in self.layers)
 
 
-def check(subjects: Iterable[Subject], today: date | None = None) -> Report:
+def check(subjects: Iterable[Subject], today: date | None = None, context: Context = NOTHING_KNOWN) -> Report:
     """A report on all subjects; what several of them share is reported once. `today` decides which of the comments that
-    ignore a finding have ended."""
+    ignore a finding have ended; `context` is what is known of the cluster."""
     findings: dict[Finding, None] = {}
     names = []
     sources: dict[str, list[str]] = {}
     for subject in subjects:
         names.append(subject.name)
-        findings |= dict.fromkeys(_check(subject))
+        findings |= dict.fromkeys(_check(subject, context))
         sources |= {layer.file: layer.lines for layer in subject.layers}
     return Report(without_ignored(list(findings), sources, today or date.today()), names, sources)
 
 
-def _check(subject: Subject) -> list[Finding]:
+def _check(subject: Subject, context: Context) -> list[Finding]:
     problems = [_of_problem(problem) for layer in subject.layers for problem in layer.problems]
     if not all(layer.complete for layer in subject.layers):
         return problems
@@ -58,7 +60,7 @@ def _check(subject: Subject) -> list[Finding]:
         wrong = {mistake.path for mistake in found}
         found += [mistake for mistake in unknown_names(values) if mistake.path not in wrong]
     else:
-        found += broken_rules(values)
+        found += broken_rules(values, context)
     return problems + [_of_mistake(mistake, tree) for mistake in found]
 
 
@@ -73,4 +75,5 @@ def _of_mistake(mistake: Mistake, tree: Tree) -> Finding:
     place = tree.find(mistake.path)
     at = place.key_at if mistake.about_key and place.key_at else place.at
     where = (at.file, at.line, at.column, mistake.rule, format_path(mistake.path))
-    return Finding(*where, mistake.message, mistake.fix, mistake.severity)
+    severity = mistake.severity or catalogue()[mistake.rule].severity
+    return Finding(*where, mistake.message, mistake.fix, severity)

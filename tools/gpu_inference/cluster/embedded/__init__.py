@@ -19,12 +19,11 @@ __all__ = ["EmbeddedCluster"]
 class EmbeddedCluster(SupervisedCluster):
     """etcd, API server, controller manager, scheduler, KWOK, Prometheus and a metrics adapter, all on loopback.
 
-    cloud: the inventory of nodes (inventory.known()).
-    sync_period: the HPA's, in seconds. scrape_interval: Prometheus', in seconds. rules: a file of prometheus-adapter
-    rules; without it there is no external metrics API. twin: whether a twin will serve the pods on `twin_port` (it then
-    ends a deleted pod; without it a deleted pod is gone at once). crds:
-    the API server knows LeaderWorkerSet, PodMonitor, HTTPRoute and other kinds of optional APIs, without their
-    controllers.
+    cloud: the inventory of nodes (inventory.known()), or a cluster profile's file. sync_period: the HPA's, in seconds.
+    scrape_interval: Prometheus', in seconds. rules: a file of prometheus-adapter rules; without it there is no external
+    metrics API. twin: whether a twin will serve the pods on `twin_port` (it then ends a deleted pod; without it a
+    deleted pod is gone at once). crds: the API server knows LeaderWorkerSet, PodMonitor, HTTPRoute and other kinds of
+    optional APIs, without their controllers.
     """
 
     PROVIDER = "embedded"

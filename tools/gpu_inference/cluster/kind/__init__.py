@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ class KindCluster(SupervisedCluster):
         detached: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        inventory.nodes(cloud)  # an unknown cloud is an error before anything starts
+        if cloud not in inventory.known():
+            raise UserError(f"unknown cloud {cloud!r}", fix=f"use one of {', '.join(inventory.known())}")
         if workers < 1:
             raise UserError("a kind cluster has at least one worker", fix="give --workers 2")
         if rules and not rules.is_file():
@@ -69,34 +71,34 @@ class KindCluster(SupervisedCluster):
     @property
     def nodes(self) -> list[str]:
         """The names of the nodes, which are also those of their containers."""
-        return self._kind().containers()
+        return self.kind.containers()
 
     @property
     def engine(self) -> engine.Engine:
         """The container engine that runs the nodes."""
-        return self._kind().engine
+        return self.kind.engine
 
     def load_image(self, archive: Path) -> None:
         """Gives every node the images of an archive (docker save, podman save). UserError when that fails."""
-        self._kind().load_image(archive)
+        self.kind.load_image(archive)
 
     def status(self) -> list[ComponentStatus]:
-        kind = self._kind()
+        kind = self.kind
         running = kind.containers(only_running=True)
         nodes = [ComponentStatus(name, name in running) for name in sorted(kind.containers())]
         return [*super().status(), *nodes]
 
     def _prepare(self) -> dict[str, Any]:
         found = engine.find(self._install, self._progress)
-        engine.make_modules_folder()
         self.binaries = find_or_build(_BINARIES, self._progress)
         image = build.ensure(found, self._progress)
-        engine.probe(found, image)
         described = {**dataclasses.asdict(found), "path": str(found.path)}
         return {**self._settings, "engine": described, "image": image, "published": image == plan.PUBLISHED}
 
     def _clean(self) -> None:
-        self._kind().delete()
+        self.kind.delete()
 
-    def _kind(self) -> Kind:
+    @cached_property
+    def kind(self) -> Kind:
+        """kind and its containers, of this cluster."""
         return Kind.of(engine.find(), find_or_build(["kind"])["kind"], self.name, self.state_dir)

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gpu_inference.cluster.kind.engine import Engine, run_folder
+from gpu_inference.cluster.kind import machine
+from gpu_inference.cluster.kind.engine import PROBE_LABEL, Engine, image_lock, run_folder
 from gpu_inference.cluster.kind.mounts import unmount_below
 from gpu_inference.cluster.process import lock, run_group
 from gpu_inference.cluster.progress import Tick
@@ -46,6 +47,11 @@ class Kind:
 
     def create(self, config: Path, tick: Tick) -> None:
         """Creates the nodes; they are not ready yet. UserError with kind's own message when that fails."""
+        with podman_lock():
+            machine.prepare(_record())
+            self._create(config, tick)
+
+    def _create(self, config: Path, tick: Tick) -> None:
         code, log = self._run(["create", "cluster", f"--config={config}", "--wait=0s", *self._named()], tick)
         if code != 0:
             errors = [line for line in log.splitlines() if "ERROR" in line] or log.splitlines()[-1:]
@@ -84,8 +90,11 @@ class Kind:
             if left := self.containers():
                 self.engine.run("rm", "--force", "--volumes", *left, timeout=_DELETE_SECONDS)
             self.engine.run("network", "rm", self.network, check=False)
-            if self.engine.name == "podman" and not self.engine.run("ps", "-aq").strip():
-                _unmount(Path(self.engine.env["CONTAINERS_CONF"]).parent)
+            self.engine.run("container", "prune", "--force", f"--filter=label={PROBE_LABEL}", check=False)
+            if not self.engine.run("ps", "-aq", "--filter", f"label={_LABEL}").strip():
+                machine.restore(_record())
+                if self.engine.name == "podman":
+                    _release(Path(self.engine.env["CONTAINERS_CONF"]).parent)
 
     def _named(self) -> list[str]:
         return [f"--name={self.name}", f"--kubeconfig={self.kubeconfig}"]
@@ -94,15 +103,21 @@ class Kind:
         return run_group([str(self.binary), *arguments], cwd=None, env=self.engine.environment, tick=tick)
 
 
+def _record() -> Path:
+    return cache_dir() / "machine.json"
+
+
+def _release(home: Path) -> None:
+    """Ends what podman with its files in `home` keeps without a container: it mounts its storage again when needed."""
+    with lock(image_lock("podman"), wait=False) as idle:  # nobody is making an image
+        if idle:
+            for folder in (home, run_folder(home)):
+                unmount_below(folder)
+            shutil.rmtree(run_folder(home), ignore_errors=True)
+
+
 @contextlib.contextmanager
 def podman_lock() -> Iterator[None]:
     """Nobody makes containers while somebody takes down what all of them share."""
     with lock(cache_dir() / "lock" / "kind-engine"):
         yield
-
-
-def _unmount(home: Path) -> None:
-    """What podman leaves mounted below its folder while there is no container; it mounts it again when it needs it."""
-    for folder in (home, run_folder(home)):
-        unmount_below(folder)
-    shutil.rmtree(run_folder(home), ignore_errors=True)

@@ -29,7 +29,7 @@ INSTALL_VARIABLE = "GPU_INFERENCE_INSTALL"
 _HOW = f"install Docker, or as root podman: apt-get install --no-install-recommends {' '.join(PACKAGES)}"
 _CHOICE = "KIND_EXPERIMENTAL_PROVIDER"  # kind's own variable
 _PROBE_SECONDS = 20
-_MODULES = Path("/lib/modules")  # every node mounts it
+PROBE_LABEL = "gpu-inference-probe"
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def find(install: bool = False, progress: Progress | None = None) -> Engine:
             return Engine("docker", Path(shutil.which("docker") or "docker"), {_CHOICE: "docker"})
         reasons.append(reason)
     if chosen in (None, "", "podman"):
-        if install and not shutil.which("podman"):
+        if install and not all(map(shutil.which, ("podman", "debootstrap"))):
             _install(progress)
         reason = podman_problem()
         if not reason:
@@ -95,6 +95,8 @@ def docker_problem() -> str:
         done = subprocess.run([path, "info"], capture_output=True, timeout=_PROBE_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return "docker does not answer"
+    if b"buildahVersion" in done.stdout:
+        return "docker is another name of podman here"
     return "" if done.returncode == 0 else f"docker does not work ({_last_line(done.stderr)})"
 
 
@@ -135,9 +137,9 @@ def podman() -> Engine:
 
 def probe(engine: Engine, image: str) -> None:
     """UserError unless a container may do here what a node does: mount."""
-    node = ["--rm", "--privileged", "--cgroupns=private", "--network=none", "--entrypoint=/bin/mount", image]
+    options = ["--rm", f"--label={PROBE_LABEL}", "--privileged", "--cgroupns=private", "--network=none"]
     try:
-        engine.run("run", *node, "-t", "tmpfs", "tmpfs", "/mnt")
+        engine.run("run", *options, "--entrypoint=/bin/mount", image, "-t", "tmpfs", "tmpfs", "/mnt")
     except UserError as error:
         raise UserError(
             f"{engine.name} runs no privileged containers here: {error.message}",
@@ -146,17 +148,14 @@ def probe(engine: Engine, image: str) -> None:
         ) from None
 
 
+def image_lock(name: str) -> Path:
+    """Held by whoever makes or probes a node image with the engine `name`."""
+    return cache_dir() / "lock" / f"node-image-{name}"
+
+
 def run_folder(home: Path) -> Path:
     """Where podman with its files in `home` keeps what must be gone after a reboot: that is how it learns of one."""
     return Path("/run") / f"gpu-inference-{hashlib.sha256(str(home).encode()).hexdigest()[:8]}"
-
-
-def make_modules_folder() -> None:
-    """The folder every node mounts, where a kernel without modules has none. UserError when it cannot be made."""
-    try:
-        _MODULES.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{_MODULES} cannot be made: {error.strerror}", fix=f"mkdir {_MODULES}") from None
 
 
 def _install(progress: Progress | None) -> None:

@@ -16,7 +16,7 @@ from gpu_inference.cluster import metrics
 from gpu_inference.cluster.api import Api, ApiError
 from gpu_inference.cluster.bootstrap import Bootstrap, Created, optional_apis
 from gpu_inference.cluster.kind import config, network
-from gpu_inference.cluster.kind.control import Kind, podman_lock
+from gpu_inference.cluster.kind.control import Kind
 from gpu_inference.cluster.kind.engine import Engine
 from gpu_inference.cluster.kind.nodes import Workers
 from gpu_inference.cluster.pki import Pki
@@ -81,8 +81,7 @@ class KindSupervisor(Supervisor):
                 kind.name, options.image, options.workers, options.sync_period, published=options.published
             )
             path.write_text(yaml.safe_dump(content), encoding="utf-8")
-            with podman_lock():
-                kind.create(path, tick)
+            kind.create(path, tick)
         api = Api(kind.kubeconfig)
         self.workers = Workers(api, options.cloud)
         with step(report, _STEPS[1], 2, len(_STEPS)):

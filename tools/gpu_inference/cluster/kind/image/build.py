@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from gpu_inference.cluster import golang
 from gpu_inference.cluster.binaries import find_or_build
-from gpu_inference.cluster.kind.engine import Engine
+from gpu_inference.cluster.kind.engine import Engine, image_lock, probe
 from gpu_inference.cluster.kind.image import archive, contents, plan, rootfs
 from gpu_inference.cluster.kind.mounts import mounts_end, unmount_below
 from gpu_inference.cluster.process import die_with_parent, lock, run_group
@@ -21,6 +22,7 @@ from gpu_inference.cluster.progress import Progress, Tick, step
 from gpu_inference.errors import UserError
 from gpu_inference.paths import BINARIES, cache_dir
 
+_PUBLISHED = re.sub(r":[^:@]+@", "@", plan.PUBLISHED)  # podman takes no tag beside a digest
 _REGISTRY_SECONDS = 15
 _STEPS = (
     "node image: packages of the distribution (about 60 s)",
@@ -45,24 +47,31 @@ disabled_plugins = ["io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime
 
 
 def ensure(engine: Engine, progress: Progress) -> str:
-    """The name of a node image that the engine has; pulled or made if need be. UserError when neither can be."""
-    with lock(cache_dir() / "lock" / f"node-image-{engine.name}"):
-        source = plan.distribution()
-        local = plan.local_name(source) if source else ""
-        for image in (plan.PUBLISHED, local):
-            if image and engine.has_image(image):
-                return image
-        if _pull(engine, progress):
-            return plan.PUBLISHED
-        if not source:
-            raise _cannot("this is no Debian or Ubuntu with apt sources")
-        if os.geteuid() != 0:
-            raise _cannot("that needs root")
-        missing = [tool for tool in _TOOLS if not shutil.which(tool)]
-        if missing:
-            raise _cannot(f"there is no {missing[0]}")
-        _build(engine, local, source, progress)
+    """The name of a node image that the engine has and can run; pulled or made if need be. UserError when it cannot."""
+    with lock(image_lock(engine.name)):
+        image = _ensure(engine, progress)
+        probe(engine, image)
+        return image
+
+
+def _ensure(engine: Engine, progress: Progress) -> str:
+    source = plan.distribution()
+    local = plan.local_name(source) if source else ""
+    if engine.has_image(_PUBLISHED):
+        return plan.PUBLISHED
+    if local and engine.has_image(local):
         return local
+    if _pull(engine, progress):
+        return plan.PUBLISHED
+    if not source:
+        raise _cannot("this is no Debian or Ubuntu with apt sources")
+    if os.geteuid() != 0:
+        raise _cannot("that needs root")
+    missing = [tool for tool in _TOOLS if not shutil.which(tool)]
+    if missing:
+        raise _cannot(f"there is no {missing[0]}")
+    _build(engine, local, source, progress)
+    return local
 
 
 def _cannot(why: str) -> UserError:
@@ -76,10 +85,10 @@ def _cannot(why: str) -> UserError:
 def _pull(engine: Engine, progress: Progress) -> bool:
     """Whether the published image was pulled. A registry that cannot be reached is found out about in seconds."""
     with contextlib.suppress(UserError):
-        engine.run("manifest", "inspect", plan.PUBLISHED, timeout=_REGISTRY_SECONDS)
+        engine.run("manifest", "inspect", _PUBLISHED, timeout=_REGISTRY_SECONDS)
         what = f"pull {plan.PUBLISHED.partition('@')[0]} (400 MB)"
         with step(progress, what, 1, 1) as tick:
-            command = [str(engine.path), "pull", "--quiet", plan.PUBLISHED]
+            command = [str(engine.path), "pull", "--quiet", _PUBLISHED]
             code, _ = run_group(command, cwd=None, env=engine.environment, tick=tick)
         return code == 0
     return False

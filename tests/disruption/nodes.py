@@ -63,11 +63,13 @@ class Nodes:
     @contextlib.contextmanager
     def cut_off(self, node: str) -> Iterator[None]:
         """A node from which nothing comes and to which nothing gets: to all others it is gone, without a word."""
-        rules = (["raw", "PREROUTING", "-i", "eth0"], ["mangle", "POSTROUTING", "-o", "eth0"])
         try:
-            for table, chain, *match in rules:
-                self.run(node, "iptables", "-t", table, "-I", chain, *match, "-j", "DROP")
+            self._drop(node, "-I")
             yield
         finally:
-            for table, chain, *match in rules:
-                self.run(node, "iptables", "-t", table, "-D", chain, *match, "-j", "DROP")
+            self._drop(node, "-D")
+
+    def _drop(self, node: str, how: str) -> None:
+        for command in ("iptables", "ip6tables"):  # a kubelet may reach the API server by either
+            self.run(node, command, "-t", "raw", how, "PREROUTING", "-i", "eth0", "-j", "DROP")
+            self.run(node, command, "-t", "mangle", how, "POSTROUTING", "-o", "eth0", "-j", "DROP")

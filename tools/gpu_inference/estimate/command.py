@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
         own = _own(args.config, spec) if args.config else None
         try:
-            estimates.append(estimate_for(spec, own, load_presets("accelerators"), args.storage_rate))
+            estimates.append(estimate_for(spec, own, partial(load_presets, "accelerators"), args.storage_rate))
         except NotEstimated as reason:
             left_out.append((name, reason.message))
     if not estimates and args.name:
@@ -95,7 +96,11 @@ def as_json(found: Any) -> dict[str, Any]:
         "limit": found.limit,
         "memory": _memory_json(now),
         "startup": asdict(found.startup)
-        | {"load_seconds": found.startup.load_seconds, "advised_load_seconds": found.startup.advised_load_seconds},
+        | {
+            "load_seconds": found.startup.load_seconds,
+            "container_seconds": found.startup.container_seconds,
+            "advised_load_seconds": found.startup.advised_load_seconds,
+        },
         "host": asdict(found.host),
         "problems": [asdict(problem) for problem in found.problems],
         "suggestions": [{"values": dict(s.values), "memory": _memory_json(s.memory)} for s in found.suggestions],

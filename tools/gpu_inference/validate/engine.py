@@ -30,20 +30,20 @@ class Subject:
         return self.label or " + ".join(layer.file for layer in self.layers)
 
 
-def check(subjects: Iterable[Subject], today: date | None = None) -> Report:
+def check(subjects: Iterable[Subject], today: date | None = None, estimates: bool = True) -> Report:
     """A report on all subjects; what several of them share is reported once. `today` decides which of the comments that
-    ignore a finding have ended."""
+    ignore a finding have ended; `estimates`: see `broken_rules`."""
     findings: dict[Finding, None] = {}
     names = []
     sources: dict[str, list[str]] = {}
     for subject in subjects:
         names.append(subject.name)
-        findings |= dict.fromkeys(_check(subject))
+        findings |= dict.fromkeys(_check(subject, estimates))
         sources |= {layer.file: layer.lines for layer in subject.layers}
     return Report(without_ignored(list(findings), sources, today or date.today()), names, sources)
 
 
-def _check(subject: Subject) -> list[Finding]:
+def _check(subject: Subject, estimates: bool) -> list[Finding]:
     problems = [_of_problem(problem) for layer in subject.layers for problem in layer.problems]
     if not all(layer.complete for layer in subject.layers):
         return problems
@@ -58,7 +58,7 @@ def _check(subject: Subject) -> list[Finding]:
         wrong = {mistake.path for mistake in found}
         found += [mistake for mistake in unknown_names(values) if mistake.path not in wrong]
     else:
-        found += broken_rules(values)
+        found += broken_rules(values, estimates)
     return problems + [_of_mistake(mistake, tree) for mistake in found]
 
 

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
+from gpu_inference.errors import UserError
 from gpu_inference.resolve import resolve_values
 from gpu_inference.validate import (
     capacity_rules,
+    estimate_rules,
     health_rules,
     job_rules,
     operator_rules,
     runtime_rules,
     scaling_rules,
     sharing_rules,
+    sizing_rules,
     storage_rules,
     traffic,
     workload_rules,
@@ -25,6 +29,9 @@ from gpu_inference.validate import (
 from gpu_inference.validate.schema_errors import Mistake, mistakes, nearest, show
 from gpu_inference.values.presets import KINDS, Kind, load_presets
 from gpu_inference.values.tree import Path
+
+if TYPE_CHECKING:
+    from gpu_inference.estimate.spec import Estimate
 
 # Where a model names a preset.
 _NAMES: Mapping[Path, Kind] = {("runtime",): "runtimes", ("accelerator", "type"): "accelerators"}
@@ -49,18 +56,39 @@ _SELECTOR_LABELS = (
 _MIB = {"Mi": 1, "Gi": 1024, "Ti": 1024 * 1024}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Model:
-    """What a rule looks at: a model's resolved spec, its presets, and the values they came from."""
+    """What a rule looks at: a model's resolved spec, its presets, and the values they came from; `estimated`: whether
+    rules may use estimates."""
 
     name: str
     spec: Mapping[str, Any]
     cloud: Mapping[str, Any]
     values: Mapping[str, Any]
+    estimated: bool = True
 
     @property
     def runtime(self) -> Mapping[str, Any]:
         return self.spec["runtimePreset"]
+
+    @cached_property
+    def estimate(self) -> Estimate | None:
+        """Of its memory and load time; None where too little is known of the model, its runtime or its GPU."""
+        from gpu_inference.estimate.spec import estimate_for
+
+        try:
+            return estimate_for(self.spec, presets=self._accelerators) if self.estimated else None
+        except UserError:
+            return None
+
+    def _accelerators(self) -> Mapping[str, Mapping[str, Any]]:
+        """Presets whose nodes the cloud marks."""
+        labels = self.cloud["productLabels"]
+        return {
+            name: preset
+            for name, preset in load_presets("accelerators", self.values).items()
+            if labels.get(preset.get("resource")) in preset.get("nodeLabels", {})
+        }
 
     def at(self, path: str) -> Any:
         """What lies at a dotted path of the spec; None where nothing does."""
@@ -71,14 +99,16 @@ class Model:
         return Mistake(rule, ("models", self.name, *path.split(".")) if path else ("models", self.name), message, fix)
 
 
-def broken_rules(values: Mapping[str, Any]) -> Iterator[Mistake]:
-    """Mistakes in merged values that satisfy the schema."""
+def broken_rules(values: Mapping[str, Any], estimates: bool = True) -> Iterator[Mistake]:
+    """Mistakes in merged values that satisfy the schema; `estimates`: also those that only estimates tell, which Helm
+    knows nothing of."""
     presets = list(_presets(values))
     yield from presets
     if presets:
         return
     release = resolve_values(values)
-    models = [Model(name, spec, release["cloudPreset"], values) for name, spec in release["models"].items()]
+    cloud = release["cloudPreset"]
+    models = [Model(name, spec, cloud, values, estimates) for name, spec in release["models"].items()]
     for model in models:
         for rule in _RULES:
             yield from rule(model)
@@ -314,6 +344,8 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     *job_rules.RULES,
     *health_rules.RULES,
     *capacity_rules.RULES,
+    *sizing_rules.RULES,
+    *estimate_rules.RULES,
 )
 
 

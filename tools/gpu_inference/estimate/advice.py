@@ -32,17 +32,22 @@ Change = tuple[dict[str, Any], ModelShape, Gpu, Layout]
 
 
 def suggestions(
-    shape: ModelShape, gpu: Gpu, layout: Layout, now: Memory, presets: Mapping[str, Mapping[str, Any]] | None
+    shape: ModelShape,
+    gpu: Gpu,
+    layout: Layout,
+    now: Memory,
+    presets: Mapping[str, Mapping[str, Any]] | None,
+    most: float = 0.0,
 ) -> tuple[Suggestion, ...]:
     """Changes that make the model fit, if need be with a shorter context; if it fits, those that let more of its
     longest sequences run at once, as long as it is few. The first of each kind that does. presets: accelerators by
-    name; None where there can be neither other nor more GPUs."""
+    name; None where there can be neither other nor more GPUs. most: of the memory that the server may take."""
     if now.fits and now.sequences_at_context >= min(ENOUGH, now.max_sequences):
         return ()
     found: dict[frozenset[str], Suggestion] = {}
     shorter = () if now.fits else tuple(tokens for tokens in CONTEXTS if tokens < now.context_tokens)
     for context in (now.context_tokens, *shorter):
-        for values, model, device, spread in _changes(shape, gpu, layout, presets):
+        for values, model, device, spread in _changes(shape, gpu, layout, presets, most):
             then = memory(model, device, spread, context)
             if frozenset(values) not in found and then.sequences_at_context > now.sequences_at_context:
                 named = values if context == now.context_tokens else values | {"model.contextLength": context}
@@ -56,11 +61,13 @@ def suggestions(
 
 
 def _changes(
-    shape: ModelShape, gpu: Gpu, layout: Layout, presets: Mapping[str, Mapping[str, Any]] | None
+    shape: ModelShape, gpu: Gpu, layout: Layout, presets: Mapping[str, Mapping[str, Any]] | None, most: float
 ) -> Iterator[Change]:
     """The cheapest first."""
     fp8 = "fp8" in gpu.flops
     yield {}, shape, gpu, layout
+    if layout.fraction < most:
+        yield {"accelerator.memoryFraction": most}, shape, gpu, replace(layout, fraction=most)
     if shape.kv_bytes == 2 and fp8:
         yield {"model.kvCacheDtype": "fp8"}, replace(shape, kv_bytes=1.0), gpu, layout
     if not layout.max_sequences:

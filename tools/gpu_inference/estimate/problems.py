@@ -128,6 +128,8 @@ def _changes(found: Estimate, without: str = "") -> str:
     """Some of what would help; copies of the model last, as they are not only a matter of values."""
     order = [suggestion for suggestion in found.suggestions if without not in suggestion.values]
     order.sort(key=lambda suggestion: "model.weightsDtype" in suggestion.values)
+    if not order and found.spec["accelerator"].get("sharing", "none") != "none":
+        return "use a larger part of the GPU, or a smaller copy of the model"
     if not order:
         return "use a smaller copy of the model, or spread it over nodes with workload: LeaderWorkerSet"
     return "set " + "; or ".join(str(suggestion) for suggestion in order[:3])
@@ -136,7 +138,7 @@ def _changes(found: Estimate, without: str = "") -> str:
 def _in_time(found: Estimate) -> Iterator[Problem]:
     """Whether the startup probe lets the server come up, and a rollout its pods."""
     load, said, probe = found.startup, found.spec["startup"], found.spec["probes"]["startup"]
-    budget, size = said["budgetSeconds"], f"{load.file_bytes / 1e9:.1f} GB"
+    budget, size = said["budgetSeconds"], f"{load.file_bytes / 1e9:.1f} GB of weights"
     expected = load.container_seconds
     if not _measured(found):
         expected = load.read_seconds + (0 if load.ahead else load.download_seconds)
@@ -148,10 +150,13 @@ def _in_time(found: Estimate) -> Iterator[Problem]:
         message = f"after {budget} s it is restarted, and no server loads {size} in less than {least}"
         yield Problem("load-time", at, message, fix)
     elif budget < expected:
-        message = (
-            f"after {budget} s it is restarted, and the first start takes about {expected:.0f} s: {size} from a "
-            f"typical {'disk' if load.ahead else load.source} in {load.read_seconds:.0f} s, and what comes besides"
-        )
+        parts = {"download": 0 if load.ahead else load.download_seconds, "read": load.read_seconds}
+        if _measured(found):
+            graphs = load.compile_seconds + load.capture_seconds
+            parts |= {"start": load.engine_seconds, "compile and capture": graphs}
+        phases = ", ".join(f"{what} {seconds:.0f}" for what, seconds in parts.items() if seconds)
+        first = f"the first start takes about {expected:.0f} s: {size}, {phases}"
+        message = f"after {budget} s it is restarted, and {first}"
         yield Problem("load-time", at, message, fix, "warning")
     patience = said["provisionSeconds"]
     if load.ahead and fetcher(found.spec, found.spec["runtimePreset"]) == "pod" and patience < load.download_seconds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -68,7 +69,8 @@ class Estimate:
 
     @cached_property
     def suggestions(self) -> tuple[Suggestion, ...]:
-        return suggestions(self.shape, self.gpu, self.layout, self.memory, _others(self.spec, self.presets))
+        others, most = _others(self.spec, self.presets), _most(self.spec)
+        return suggestions(self.shape, self.gpu, self.layout, self.memory, others, most)
 
     @property
     def fits(self) -> bool:
@@ -180,6 +182,13 @@ def _host_cache(engine: Mapping[str, Any], spec: Mapping[str, Any], count: int) 
         if flag in known and value.replace(".", "", 1).isdigit():
             found.append(float(value) * known[flag]["mib"] * (count if known[flag].get("perGpu") else 1))
     return sum(found) if found else float(engine.get("hostCacheMiB", 0))
+
+
+def _most(spec: Mapping[str, Any]) -> float:
+    """Of the GPU's memory that a server may take for certain: of a GPU that pods share, its part."""
+    accelerator = spec["accelerator"]
+    shared = accelerator.get("sharing", "none") in ("timeSlicing", "mps")
+    return math.floor(90 / (accelerator["shared"].get("replicas", 1) if shared else 1)) / 100
 
 
 def _others(spec: Mapping[str, Any], presets: Presets) -> Mapping[str, Mapping[str, Any]] | None:

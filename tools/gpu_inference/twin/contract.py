@@ -35,9 +35,10 @@ FOLDER = Path(__file__).parent / "contracts"
 SIMULATED = "gpu_inference_twin_simulated"
 
 
-def known() -> list[str]:
+@cache
+def known() -> tuple[str, ...]:
     """Runtimes with a contract."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
 
 
 @cache

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gpu_inference.validate import sharing_rules
 from gpu_inference.validate.schema_errors import Mistake
 
 if TYPE_CHECKING:
@@ -19,8 +20,9 @@ _MANY = 256
 
 def _problems(model: Model) -> Iterator[Mistake]:
     """What `gpu-inference estimate` says: see gpu_inference.estimate.problems."""
-    if model.estimate:
-        for problem in model.estimate.problems:
+    for problem in model.estimate.problems if model.estimate else ():
+        # Of parts of GPUs, Helm says it already.
+        if problem.code != "does-not-fit" or not any(sharing_rules.weights(model)):
             mistake = model.mistake(problem.code, problem.path, problem.message, problem.fix)
             yield replace(mistake, severity=problem.severity)
 

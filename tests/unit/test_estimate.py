@@ -206,7 +206,10 @@ def test_what_does_not_fit_says_why_and_what_would() -> None:
     problem = next(problem for problem in found.problems if problem.code == "does-not-fit")
     assert problem.path == "accelerator"
     assert problem.message.startswith("131.4 GiB of weights in bf16 and 1.2 GiB of buffers do not fit: the server may")
-    assert problem.fix == "set accelerator.count: 8 and parallelism.tensor: 8; or accelerator.type: nvidia-b200"
+    assert problem.fix == (
+        "set accelerator.count: 8 and parallelism.tensor: 8; or accelerator.type: nvidia-b200; "
+        "or say model.weightsDtype if its files are quantized"
+    )
     assert {frozenset(s.values) for s in found.suggestions} >= {frozenset({"accelerator.type"})}
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gpu_inference.resolve import fetcher
+from gpu_inference.serving.architecture import PLAIN
 from gpu_inference.sharing import mib
 
 if TYPE_CHECKING:
@@ -100,15 +101,23 @@ def _fits(found: Estimate) -> Iterator[Problem]:
     budget = f"the server may take {now.budget_bytes_per_gpu / GIB:.1f} GiB of {gpus}"
     if layout.basis != "free":
         budget += f", {layout.fraction:g} of its memory"
-    if now.kv_bytes_per_gpu <= 0:
-        message = f"{held} do not fit: {budget}"
-        short = -now.kv_bytes_per_gpu > MARGIN * now.budget_bytes_per_gpu
-        # A GGUF file may be of any format, and llama.cpp can leave layers to the CPU.
-        hopeless = now.weights_bytes_per_gpu > found.gpu.memory_bytes and "modelFile" not in found.spec["runtimePreset"]
-        certain = hopeless or (short and _measured(found))
-        yield Problem("does-not-fit", "accelerator", message, _changes(found), _severity(certain))
-        return
-    needed = now.kv_bytes_per_sequence_per_gpu
+    yield _weights(found, held, budget) if now.kv_bytes_per_gpu <= 0 else _context(found, held, budget)
+
+
+def _weights(found: Estimate, held: str, budget: str) -> Problem:
+    now, gguf = found.memory, "modelFile" in found.spec["runtimePreset"]
+    short = -now.kv_bytes_per_gpu > MARGIN * now.budget_bytes_per_gpu
+    # A GGUF file may be of any format, and llama.cpp can leave layers to the CPU.
+    hopeless = now.weights_bytes_per_gpu > found.gpu.memory_bytes and not gguf
+    certain = (hopeless or (short and _measured(found))) and _known_format(found)
+    fix = _changes(found)
+    if not _said_format(found):
+        fix += "; or say model.weightsDtype if its files are quantized"
+    return Problem("does-not-fit", "accelerator", f"{held} do not fit: {budget}", fix, _severity(certain))
+
+
+def _context(found: Estimate, held: str, budget: str) -> Problem:
+    now, needed = found.memory, found.memory.kv_bytes_per_sequence_per_gpu
     short = needed - now.kv_bytes_per_gpu > MARGIN * now.budget_bytes_per_gpu
     certain = short and found.shape.exact and _measured(found)
     whose = "" if found.spec["model"].get("contextLength") else ", the model's own context,"
@@ -117,11 +126,10 @@ def _fits(found: Estimate) -> Iterator[Problem]:
         f"one request of {now.context_tokens} tokens{whose} needs {needed / GIB:.2f} GiB of KV cache, and "
         f"{now.kv_bytes_per_gpu / GIB:.2f} GiB are left beside {held} ({budget}): {end}"
     )
-    fix = _changes(found, "model.contextLength")
-    if now.longest_context_tokens >= ROUND:
-        longest = int(0.95 * now.longest_context_tokens) // ROUND * ROUND or now.longest_context_tokens
-        fix = f"set it to {longest}, or {fix}"
-    yield Problem("does-not-fit", "model.contextLength", message, fix, _severity(certain))
+    fix, longest = _changes(found, "model.contextLength"), now.longest_context_tokens
+    if longest >= ROUND:
+        fix = f"set it to {int(0.95 * longest) // ROUND * ROUND or longest}, or {fix}"
+    return Problem("does-not-fit", "model.contextLength", message, fix, _severity(certain))
 
 
 def _changes(found: Estimate, without: str = "") -> str:
@@ -200,16 +208,26 @@ def _disk(found: Estimate) -> Iterator[Problem]:
             each = f"{limit} for each of {count} GPUs" if count > 1 else limit
             message = f"{needed}, and {each} is less: the pod is evicted while it downloads"
             fix = f"set it to {math.ceil(SPARE * size / count / GIB)}Gi"
-            yield Problem("cache-size", "storage.cache.sizeLimit", message, fix)
+            yield Problem("cache-size", "storage.cache.sizeLimit", message, fix, _severity(_known_format(found)))
         return
     if re.fullmatch(r"[0-9.]+[MGT]i", str(cache.get("size", ""))):
         there, fix = mib(cache["size"]) * MIB, f"set it to {math.ceil(SPARE * size / GIB)}Gi"
         if there < size:
             message = f"{needed}, and {cache['size']} is less: the download ends with a full disk"
-            yield Problem("claim-size", at, message, fix)
+            yield Problem("claim-size", at, message, fix, _severity(_known_format(found)))
         elif there < SPARE * size:
             message = f"{needed}, and {cache['size']} leaves no room for its other files, nor for the next revision"
             yield Problem("claim-size", at, message, fix, "warning")
+
+
+def _said_format(found: Estimate) -> bool:
+    """Whether values or names tell the format of the weights; else it is the model's own, mostly bfloat16."""
+    model = found.spec["model"]
+    return bool(model.get("weightsDtype") or model.get("quantization")) or found.shape.weights not in PLAIN
+
+
+def _known_format(found: Estimate) -> bool:
+    return found.shape.exact or _said_format(found)
 
 
 def _measured(found: Estimate) -> bool:

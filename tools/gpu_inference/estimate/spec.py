@@ -178,7 +178,8 @@ def _host_cache(engine: Mapping[str, Any], spec: Mapping[str, Any], count: int) 
     """MiB of the host's memory that the server is told to use, else what it uses by itself."""
     known, found = engine.get("hostArguments", {}), []
     words = [word for argument in spec.get("extraArgs", ()) for word in str(argument).split("=", 1)]
-    for flag, value in pairwise(words):
+    variables = ((name, str(value)) for name, value in spec.get("env", {}).items())
+    for flag, value in (*pairwise(words), *variables):
         if flag in known and value.replace(".", "", 1).isdigit():
             found.append(float(value) * known[flag]["mib"] * (count if known[flag].get("perGpu") else 1))
     return sum(found) if found else float(engine.get("hostCacheMiB", 0))

@@ -12,7 +12,8 @@ lifecycle, beside the preset's own:
 engine (openai): memoryFraction by default, memoryFractionOf (see estimate/memory.py), hostCacheMiB beside the GPU's;
     measured          memory and start-up were fitted to this server, which refuses to start where a request of the
                       whole context does not fit; others are taken to be like it
-    hostArguments     flag -> {mib, perGpu}: MiB of the host's memory for 1 of its value, instead of hostCacheMiB
+    hostArguments     flag or variable -> {mib, perGpu}: MiB of the host's memory for 1 of its value, which replaces
+                      hostCacheMiB
     leastCapability   format of the weights -> compute capability below which it does not load them
 http (openai): paths {live, ready}; `live` ones are 200 while loading; slow {path: least seconds}; uncounted; anyModel
 metrics: labels that are constant; buckets by name; gaugeSeconds: gauges are exported in this interval

@@ -12,6 +12,7 @@ from gpu_inference.validate.accepted import without_ignored
 from gpu_inference.validate.catalogue import catalogue
 from gpu_inference.validate.rules import broken_rules, unknown_names
 from gpu_inference.validate.schema_errors import Mistake, mistakes
+from gpu_inference.validate.waiting import Wait, impatient
 from gpu_inference.values.loader import Document, Problem
 from gpu_inference.values.merge import merge_layers
 from gpu_inference.values.parameters import Parameter, ParameterError, with_parameters
@@ -20,11 +21,13 @@ from gpu_inference.values.tree import Tree, format_path
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What belongs together: layers, and single values set over them. `label` is what reports call it."""
+    """What belongs together: layers, and single values set over them. `label` is what reports call it; `waits`: how
+    long whoever installs it waits for its pods."""
 
     layers: Sequence[Document]
     label: str = ""
     parameters: Sequence[Parameter] = ()
+    waits: tuple[Wait, ...] = ()
 
     @property
     def name(self) -> str:
@@ -60,6 +63,8 @@ def _check(subject: Subject, estimates: bool) -> list[Finding]:
         found += [mistake for mistake in unknown_names(values) if mistake.path not in wrong]
     else:
         found += broken_rules(values, estimates)
+        late = impatient(subject.waits, values) if subject.waits else ()
+        return [*problems, *(_of_mistake(mistake, tree) for mistake in found), *late]
     return problems + [_of_mistake(mistake, tree) for mistake in found]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +19,7 @@ from gpu_inference.estimate import spec as estimates
 from gpu_inference.estimate.memory import Layout, memory
 from gpu_inference.estimate.spec import Estimate, estimate_for
 from gpu_inference.resolve import chart_defaults, resolve, resolve_values
-from gpu_inference.serving.catalogue import catalogue
+from gpu_inference.serving.catalogue import PATH, catalogue
 from gpu_inference.serving.gpu import Gpu
 from gpu_inference.serving.model import shape_from_values
 from gpu_inference.validate.catalogue import catalogue as rules
@@ -216,7 +218,7 @@ def test_an_estimate_is_made_once_a_model(monkeypatch: pytest.MonkeyPatch) -> No
     values = all_of_them("nvidia-l4", 1, 0)
     list(broken_rules(values))
     assert sorted(made) == sorted(values["models"])
-    assert not [mistake for mistake in broken_rules(values, estimates=False) if mistake.rule in ESTIMATED]
+    assert not [mistake for mistake in broken_rules(values, None) if mistake.rule in ESTIMATED]
 
 
 def test_helm_renders_what_only_estimates_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,3 +230,21 @@ def test_helm_renders_what_only_estimates_refuse(tmp_path: Path, capsys: pytest.
     assert "does not fit" in capsys.readouterr().out
     with pytest.raises(UserError):
         resolve([bad.parents[1] / "../schema/negative/memory-of-a-shared-gpu.yaml"])
+
+
+def test_a_config_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values, config = tmp_path / "values.yaml", tmp_path / "config.json"
+    own = {"source": "hf://acme/tales-8b", "contextLength": 65_536}
+    model = {"runtime": "vllm", "model": own, "accelerator": {"type": "nvidia-l4"}}
+    values.write_text(json.dumps({"models": {"tales": model}}))
+    entry = next(
+        e for e in yaml.safe_load(PATH.read_text(encoding="utf-8")) if e["id"].endswith("Llama-3.1-8B-Instruct")
+    )
+    config.write_text(json.dumps(entry["config"]))
+    assert main(["validate", str(values)]) == 0
+    assert main(["validate", str(values), "--config", f"tales={config}"]) == 1
+    assert "needs 8.00 GiB of KV cache" in capsys.readouterr().out
+    for wrong, message in ((str(config), "names no file"), (f"tails={config}", "no values define a model tails"),
+                           (f"tales={values}.not", "cannot read")):  # fmt: skip
+        assert main(["validate", str(values), "--config", wrong]) == 2
+        assert message in capsys.readouterr().err

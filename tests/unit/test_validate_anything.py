@@ -48,8 +48,8 @@ def damaged(draw):
     return values
 
 
-def findings(values):
-    return check([Subject([parse(json.dumps(values).encode(), "values.json")])]).findings
+def findings(values, **how):
+    return check([Subject([parse(json.dumps(values).encode(), "values.json")])], **how).findings
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
@@ -64,7 +64,8 @@ def test_there_is_a_finding_or_none_but_never_a_crash(values):
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(damaged())
 def test_helm_agrees(values):
-    if any(finding.severity == "error" for finding in findings(values)):
+    """But for what estimates tell, which Helm makes none of."""
+    if any(finding.severity == "error" for finding in findings(values, architectures=None)):
         with pytest.raises(UserError):
             render(values)
     else:

@@ -53,7 +53,7 @@ def resolve(layers: Sequence[Path] = ()) -> dict[str, Any]:
     from gpu_inference.validate.engine import Subject, check
 
     documents = [load(layer) for layer in layers]
-    findings = check([Subject(documents)], estimates=False).errors
+    findings = check([Subject(documents)], architectures=None).errors
     if findings:
         first = findings[0]
         more = f"; {len(findings) - 1} more, see gpu-inference validate" if findings[1:] else ""

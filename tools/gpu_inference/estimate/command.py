@@ -7,9 +7,12 @@ import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpu_inference.errors import UserError
+
+if TYPE_CHECKING:
+    from gpu_inference.serving.architecture import Architecture
 
 GIB = 2**30
 _EPILOG = """\
@@ -57,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         from gpu_inference.estimate.spec import NotEstimated, estimate_for
         from gpu_inference.values.presets import load_presets
 
-        own = _own(args.config, spec) if args.config else None
+        own = architecture_in(args.config, spec["model"].get("servedName")) if args.config else None
         try:
             estimates.append(estimate_for(spec, own, partial(load_presets, "accelerators"), args.storage_rate))
         except NotEstimated as reason:
@@ -161,8 +164,8 @@ def _values(args: argparse.Namespace) -> dict[str, Any]:
     return values | {"models": {args.model.rpartition("/")[2].lower(): own}}
 
 
-def _own(path: Path, spec: Mapping[str, Any]) -> Any:
-    """The architecture in a config.json. UserError for a file that is none."""
+def architecture_in(path: Path, name: str | None = None) -> Architecture:
+    """The architecture in a model's config.json. UserError for a file that is none."""
     from gpu_inference.serving.hf_config import architecture
 
     try:
@@ -173,7 +176,7 @@ def _own(path: Path, spec: Mapping[str, Any]) -> Any:
         raise UserError(f"{path} is not JSON: {error}", fix="give the model's config.json") from error
     if not isinstance(config, dict):
         raise UserError(f"{path} is not an object", fix="give the model's config.json")
-    return architecture(config, spec["model"].get("servedName") or path.name, str(path))
+    return architecture(config, name or path.name, str(path))
 
 
 def _list(output: str) -> int:

@@ -6,7 +6,7 @@ One function a rule set, as in chart/templates/_lib/check*.tpl; a test sends eve
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,9 @@ from gpu_inference.values.tree import Path
 
 if TYPE_CHECKING:
     from gpu_inference.estimate.spec import Estimate
+    from gpu_inference.serving.architecture import Architecture
+
+NONE: Mapping[str, Architecture] = {}
 
 # Where a model names a preset.
 _NAMES: Mapping[Path, Kind] = {("runtime",): "runtimes", ("accelerator", "type"): "accelerators"}
@@ -58,14 +61,14 @@ _MIB = {"Mi": 1, "Gi": 1024, "Ti": 1024 * 1024}
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """What a rule looks at: a model's resolved spec, its presets, and the values they came from; `estimated`: whether
-    rules may use estimates."""
+    """What a rule looks at: a model's resolved spec, its presets, and the values they came from; `architectures` of
+    models by name, beside the catalogue's: None where rules are to use no estimates."""
 
     name: str
     spec: Mapping[str, Any]
     cloud: Mapping[str, Any]
     values: Mapping[str, Any]
-    estimated: bool = True
+    architectures: Mapping[str, Architecture] | None = field(default_factory=dict)
 
     @property
     def runtime(self) -> Mapping[str, Any]:
@@ -74,10 +77,12 @@ class Model:
     @cached_property
     def estimate(self) -> Estimate | None:
         """Of its memory and load time; None where too little is known of the model, its runtime or its GPU."""
+        if self.architectures is None:
+            return None
         from gpu_inference.estimate.spec import estimate_for
 
         try:
-            return estimate_for(self.spec, presets=self._accelerators) if self.estimated else None
+            return estimate_for(self.spec, self.architectures.get(self.name), self._accelerators)
         except UserError:
             return None
 
@@ -99,16 +104,18 @@ class Model:
         return Mistake(rule, ("models", self.name, *path.split(".")) if path else ("models", self.name), message, fix)
 
 
-def broken_rules(values: Mapping[str, Any], estimates: bool = True) -> Iterator[Mistake]:
-    """Mistakes in merged values that satisfy the schema; `estimates`: also those that only estimates tell, which Helm
-    knows nothing of."""
+def broken_rules(
+    values: Mapping[str, Any], architectures: Mapping[str, Architecture] | None = NONE
+) -> Iterator[Mistake]:
+    """Mistakes in merged values that satisfy the schema. architectures: see Model; with None, those are left out that
+    only estimates tell, which Helm knows nothing of."""
     presets = list(_presets(values))
     yield from presets
     if presets:
         return
     release = resolve_values(values)
     cloud = release["cloudPreset"]
-    models = [Model(name, spec, cloud, values, estimates) for name, spec in release["models"].items()]
+    models = [Model(name, spec, cloud, values, architectures) for name, spec in release["models"].items()]
     for model in models:
         for rule in _RULES:
             yield from rule(model)

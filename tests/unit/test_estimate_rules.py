@@ -23,6 +23,7 @@ from gpu_inference.serving.catalogue import PATH, catalogue
 from gpu_inference.serving.gpu import Gpu
 from gpu_inference.serving.model import shape_from_values
 from gpu_inference.validate.catalogue import catalogue as rules
+from gpu_inference.validate.context import NOTHING_ESTIMATED
 from gpu_inference.validate.rules import broken_rules
 from gpu_inference.validate.schema_errors import Mistake
 from gpu_inference.values.presets import load_presets, overlay
@@ -218,7 +219,7 @@ def test_an_estimate_is_made_once_a_model(monkeypatch: pytest.MonkeyPatch) -> No
     values = all_of_them("nvidia-l4", 1, 0)
     list(broken_rules(values))
     assert sorted(made) == sorted(values["models"])
-    assert not [mistake for mistake in broken_rules(values, None) if mistake.rule in ESTIMATED]
+    assert not [mistake for mistake in broken_rules(values, NOTHING_ESTIMATED) if mistake.rule in ESTIMATED]
 
 
 def test_helm_renders_what_only_estimates_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

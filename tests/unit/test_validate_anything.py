@@ -12,6 +12,7 @@ from support.render import render
 
 from gpu_inference.errors import UserError
 from gpu_inference.paths import ROOT
+from gpu_inference.validate.context import NOTHING_ESTIMATED
 from gpu_inference.validate.engine import Subject, check
 from gpu_inference.values.loader import load, parse
 
@@ -65,7 +66,7 @@ def test_there_is_a_finding_or_none_but_never_a_crash(values):
 @given(damaged())
 def test_helm_agrees(values):
     """But for what estimates tell, which Helm makes none of."""
-    if any(finding.severity == "error" for finding in findings(values, architectures=None)):
+    if any(finding.severity == "error" for finding in findings(values, context=NOTHING_ESTIMATED)):
         with pytest.raises(UserError):
             render(values)
     else:

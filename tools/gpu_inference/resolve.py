@@ -50,10 +50,11 @@ def resolve(layers: Sequence[Path] = ()) -> dict[str, Any]:
     knows from estimates: Helm renders that.
     """
     # Imported here: the checks resolve values themselves, and not everyone who does needs the checks.
+    from gpu_inference.validate.context import NOTHING_ESTIMATED
     from gpu_inference.validate.engine import Subject, check
 
     documents = [load(layer) for layer in layers]
-    findings = check([Subject(documents)], architectures=None).errors
+    findings = check([Subject(documents)], context=NOTHING_ESTIMATED).errors
     if findings:
         first = findings[0]
         more = f"; {len(findings) - 1} more, see gpu-inference validate" if findings[1:] else ""

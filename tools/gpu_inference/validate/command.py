@@ -15,6 +15,7 @@ from gpu_inference.reporters import FORMATS
 
 if TYPE_CHECKING:
     from gpu_inference.serving.architecture import Architecture
+    from gpu_inference.validate.context import Context
     from gpu_inference.validate.engine import Subject
 
 _EPILOG = """\
@@ -63,6 +64,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the config.json of a model of the values: its memory and load are estimated by it",
     )
     parser.add_argument(
+        "--kube-version", metavar="VERSION", help="of the cluster, as helm's: 1.34 or v1.34.2 (default: the profile's)"
+    )
+    parser.add_argument(
+        "--cluster-profile",
+        type=Path,
+        metavar="PROFILE",
+        help="a cluster's nodes and APIs, as `gpu-inference cluster profile` writes them: also say what would wait for "
+        "a node for ever",
+    )
+    parser.add_argument(
         "--baseline",
         type=Path,
         metavar="REPORT",
@@ -89,6 +100,20 @@ def _architectures(configs: Sequence[str], subjects: Sequence[Subject]) -> dict[
     return found
 
 
+def _context(args: argparse.Namespace, subjects: Sequence[Subject]) -> Context:
+    """What the options tell of the cluster and of models; a profile takes modules that nothing else here needs."""
+    from gpu_inference.validate.context import Context
+
+    architectures = _architectures(args.configs, subjects)
+    if not (args.kube_version or args.cluster_profile):
+        return Context(architectures=architectures)
+    from gpu_inference.cluster.profile import load_profile, version
+
+    profile = load_profile(args.cluster_profile) if args.cluster_profile else None
+    known = profile.kubernetes if profile else None
+    return Context(version(args.kube_version) if args.kube_version else known, profile, architectures)
+
+
 def run(args: argparse.Namespace) -> int:
     from gpu_inference.inputs import subjects
     from gpu_inference.reporters import reporter
@@ -103,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
     found = list(subjects(args.files))
     if args.layers:
         found.append(Subject([load(path) for path in args.layers]))
-    report = replace(check(found, architectures=_architectures(args.configs, found)), fail_on=args.fail_on)
+    report = replace(check(found, context=_context(args, found)), fail_on=args.fail_on)
     if args.baseline:
         report = replace(report, findings=without_known(report.findings, args.baseline))
     verbosity = 1 + args.verbose - args.quiet

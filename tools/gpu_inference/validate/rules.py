@@ -6,7 +6,7 @@ One function a rule set, as in chart/templates/_lib/check*.tpl; a test sends eve
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,13 @@ from gpu_inference.errors import UserError
 from gpu_inference.resolve import resolve_values
 from gpu_inference.validate import (
     capacity_rules,
+    cluster_api_rules,
+    cluster_counts,
+    cluster_rules,
     estimate_rules,
     health_rules,
     job_rules,
+    kubernetes_rules,
     operator_rules,
     runtime_rules,
     scaling_rules,
@@ -26,15 +30,13 @@ from gpu_inference.validate import (
     traffic,
     workload_rules,
 )
+from gpu_inference.validate.context import NOTHING_KNOWN, Context
 from gpu_inference.validate.schema_errors import Mistake, mistakes, nearest, show
 from gpu_inference.values.presets import KINDS, Kind, load_presets
 from gpu_inference.values.tree import Path
 
 if TYPE_CHECKING:
     from gpu_inference.estimate.spec import Estimate
-    from gpu_inference.serving.architecture import Architecture
-
-NONE: Mapping[str, Architecture] = {}
 
 # Where a model names a preset.
 _NAMES: Mapping[Path, Kind] = {("runtime",): "runtimes", ("accelerator", "type"): "accelerators"}
@@ -61,14 +63,14 @@ _MIB = {"Mi": 1, "Gi": 1024, "Ti": 1024 * 1024}
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """What a rule looks at: a model's resolved spec, its presets, and the values they came from; `architectures` of
-    models by name, beside the catalogue's: None where rules are to use no estimates."""
+    """What a rule looks at: a model's resolved spec, its presets, the values they came from, and what is known
+    beside them."""
 
     name: str
     spec: Mapping[str, Any]
     cloud: Mapping[str, Any]
     values: Mapping[str, Any]
-    architectures: Mapping[str, Architecture] | None = field(default_factory=dict)
+    context: Context = NOTHING_KNOWN
 
     @property
     def runtime(self) -> Mapping[str, Any]:
@@ -77,12 +79,13 @@ class Model:
     @cached_property
     def estimate(self) -> Estimate | None:
         """Of its memory and load time; None where too little is known of the model, its runtime or its GPU."""
-        if self.architectures is None:
+        own = self.context.architectures
+        if own is None:
             return None
         from gpu_inference.estimate.spec import estimate_for
 
         try:
-            return estimate_for(self.spec, self.architectures.get(self.name), self._accelerators)
+            return estimate_for(self.spec, own.get(self.name), self._accelerators)
         except UserError:
             return None
 
@@ -104,24 +107,24 @@ class Model:
         return Mistake(rule, ("models", self.name, *path.split(".")) if path else ("models", self.name), message, fix)
 
 
-def broken_rules(
-    values: Mapping[str, Any], architectures: Mapping[str, Architecture] | None = NONE
-) -> Iterator[Mistake]:
-    """Mistakes in merged values that satisfy the schema. architectures: see Model; with None, those are left out that
-    only estimates tell, which Helm knows nothing of."""
+def broken_rules(values: Mapping[str, Any], context: Context = NOTHING_KNOWN) -> Iterator[Mistake]:
+    """Mistakes in merged values that satisfy the schema."""
     presets = list(_presets(values))
     yield from presets
     if presets:
         return
     release = resolve_values(values)
     cloud = release["cloudPreset"]
-    models = [Model(name, spec, cloud, values, architectures) for name, spec in release["models"].items()]
+    models = [Model(name, spec, cloud, values, context) for name, spec in release["models"].items()]
     for model in models:
         for rule in _RULES:
             yield from rule(model)
     yield from traffic.routes(models)
     yield from storage_rules.names(models)
     yield from job_rules.release(values, models)
+    yield from kubernetes_rules.release(context)
+    yield from cluster_counts.release(models)
+    yield from cluster_api_rules.release(values, context)
 
 
 def _presets(values: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -353,6 +356,9 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     *capacity_rules.RULES,
     *sizing_rules.RULES,
     *estimate_rules.RULES,
+    *kubernetes_rules.RULES,
+    *cluster_rules.RULES,
+    *cluster_api_rules.RULES,
 )
 
 

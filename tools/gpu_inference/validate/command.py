@@ -6,10 +6,14 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpu_inference.errors import UserError
 from gpu_inference.report import SEVERITIES, use_color
 from gpu_inference.reporters import FORMATS
+
+if TYPE_CHECKING:
+    from gpu_inference.validate.rendered.check import Renderer
 
 _EPILOG = """\
 Each FILE is judged alone over the chart's defaults. An Argo CD Application or ApplicationSet, a Flux HelmRelease and a
@@ -39,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="LAYER",
         help="a layer, as helm's -f; later ones win",
+    )
+    parser.add_argument(
+        "--render",
+        action="store_true",
+        help="also render with helm, and judge the objects: for `pod`, `container`, `extraObjects`",
     )
     parser.add_argument("-o", "--output", choices=FORMATS, default="text", help="format (default: text)")
     parser.add_argument(
@@ -73,9 +82,16 @@ def run(args: argparse.Namespace) -> int:
     found = list(subjects(args.files))
     if args.layers:
         found.append(Subject([load(path) for path in args.layers]))
-    report = replace(check(found), fail_on=args.fail_on)
+    report = replace(check(found, renderer=_renderer() if args.render else None), fail_on=args.fail_on)
     if args.baseline:
         report = replace(report, findings=without_known(report.findings, args.baseline))
     verbosity = 1 + args.verbose - args.quiet
     reporter(args.output)(sys.stdout, verbosity, use_color(args.color)).write(report)
     return report.exit_code
+
+
+def _renderer() -> Renderer:
+    from gpu_inference.helm import Helm, find_helm
+    from gpu_inference.validate.rendered.check import Renderer
+
+    return Renderer(Helm(find_helm()))

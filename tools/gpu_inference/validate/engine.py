@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
+from typing import TYPE_CHECKING, Any
 
 from gpu_inference.report import Finding, Report
 from gpu_inference.resolve import merged
@@ -15,6 +18,9 @@ from gpu_inference.values.loader import Document, Problem
 from gpu_inference.values.merge import merge_layers
 from gpu_inference.values.parameters import Parameter, ParameterError, with_parameters
 from gpu_inference.values.tree import Tree, format_path
+
+if TYPE_CHECKING:
+    from gpu_inference.validate.rendered.check import Renderer
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,26 +36,35 @@ class Subject:
         return self.label or " + ".join(layer.file for layer in self.layers)
 
 
-def check(subjects: Iterable[Subject], today: date | None = None) -> Report:
+def check(subjects: Iterable[Subject], today: date | None = None, renderer: Renderer | None = None) -> Report:
     """A report on all subjects; what several of them share is reported once. `today` decides which of the comments that
-    ignore a finding have ended."""
+    ignore a finding have ended; with a renderer the objects that the values become are judged as well."""
     findings: dict[Finding, None] = {}
     names = []
     sources: dict[str, list[str]] = {}
-    for subject in subjects:
+    for subject, found in _all(subjects, renderer):
         names.append(subject.name)
-        findings |= dict.fromkeys(_check(subject))
+        findings |= dict.fromkeys(found)
         sources |= {layer.file: layer.lines for layer in subject.layers}
     return Report(without_ignored(list(findings), sources, today or date.today()), names, sources)
 
 
-def _check(subject: Subject) -> list[Finding]:
+def _all(subjects: Iterable[Subject], renderer: Renderer | None) -> Iterator[tuple[Subject, list[Finding]]]:
+    if renderer is None:
+        yield from ((subject, _check(subject)) for subject in subjects)
+        return
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # it is helm that takes the time
+        yield from pool.map(lambda subject: (subject, _check(subject, renderer)), subjects)
+
+
+def _check(subject: Subject, renderer: Renderer | None = None) -> list[Finding]:
     problems = [_of_problem(problem) for layer in subject.layers for problem in layer.problems]
     if not all(layer.complete for layer in subject.layers):
         return problems
     tree = merge_layers([layer.tree for layer in subject.layers])
     try:
-        tree = merged([with_parameters(tree, subject.parameters)])
+        given = with_parameters(tree, subject.parameters)
+        tree = merged([given])
     except ParameterError as error:
         return [*problems, _of_problem(Problem("parameter", str(error), "write it as in helm --set", error.at))]
     values = tree.plain()
@@ -59,7 +74,16 @@ def _check(subject: Subject) -> list[Finding]:
         found += [mistake for mistake in unknown_names(values) if mistake.path not in wrong]
     else:
         found += broken_rules(values)
+        if renderer:
+            found += _of_objects(renderer, given, values, found)
     return problems + [_of_mistake(mistake, tree) for mistake in found]
+
+
+def _of_objects(renderer: Renderer, given: Tree, values: Mapping[str, Any], known: Sequence[Mistake]) -> list[Mistake]:
+    """What is wrong with the objects; that helm refuses to make any is no news where there are mistakes already."""
+    found = renderer.mistakes(given.plain(), values)
+    refused = [mistake for mistake in found if mistake.rule == "render"]
+    return [] if refused and any(mistake.severity != "warning" for mistake in known) else found
 
 
 def _of_problem(problem: Problem) -> Finding:

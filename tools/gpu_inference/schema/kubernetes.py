@@ -84,13 +84,15 @@ def _short(name: str) -> str:
 
 
 def _kinds(definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """apiVersion/kind -> type, of what is no list; not of alpha and beta APIs, which are off by default."""
+    """apiVersion/kind -> type, of what is no list; of alpha and beta APIs, which are off by default, only that there are
+    such."""
     found = {}
     for name, schema in definitions.items():
         for gvk in schema.get("x-kubernetes-group-version-kind", []):
             whole = {"metadata", "kind"} <= schema.get("properties", {}).keys() and not gvk["kind"].endswith("List")
-            if whole and name == _own(gvk) and gvk["version"].lstrip("v").isdigit():
-                found["/".join(filter(None, (gvk["group"], gvk["version"], gvk["kind"])))] = name
+            if whole and name == _own(gvk):
+                stable = gvk["version"].lstrip("v").isdigit()
+                found["/".join(filter(None, (gvk["group"], gvk["version"], gvk["kind"])))] = name if stable else "any"
     return found
 
 

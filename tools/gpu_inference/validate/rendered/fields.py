@@ -22,6 +22,7 @@ _FIELD = re.compile(r"(?:(?P<list>\[(?P<unique>[^]]*)])|(?P<map>\{}))?(?P<rest>.
 # https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/ (1.36)
 _QUANTITY = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(Ki|Mi|Gi|Ti|Pi|Ei|[numkMGTPE]|[eE][+-]?\d+)?")
 _PYTHON: Mapping[str, Any] = {"string": str, "boolean": bool, "integer": int, "number": (int, float), "any": object}
+_STABLE = re.compile(r"v\d+")
 _DEFAULTS = {"protocol": "TCP"}
 _MOST_NAMED = 12
 
@@ -57,18 +58,17 @@ def problems(obj: Object, version: Version | None = None) -> Iterator[Problem]:
     """What Kubernetes has against an object: one version, or, without one, each that the chart supports. Of a kind that
     is not Kubernetes' own, only the pods are looked at."""
     kind, api = obj["kind"], obj["apiVersion"]
-    known = _read()["kinds"].get(f"{api}/{kind}")
-    if known and _parse(known).known(version):
-        yield from _object(obj, _parse(known).base, (), version)
-        return
-    if known:
-        wanted = _parse(known)
-        when = f"since {_text(wanted.since)}" if wanted.since and version and version < wanted.since else "no more"
+    known = _parse(_read()["kinds"].get(f"{api}/{kind}", "any"))
+    if not known.known(version):
+        when = f"since {_text(known.since)}" if known.since and version and version < known.since else "no more"
         yield Problem(("apiVersion",), f"Kubernetes {_text(version)} has no {api} {kind}: {when}", "use another one")
-        return
-    yield from _unknown_kind(kind, api)
-    for pod in pods([obj]):
-        yield from _object(pod.template, "core.v1.PodTemplateSpec", pod.path, version)
+    elif known.base != "any":
+        yield from _object(obj, known.base, (), version)
+    else:
+        yield from _unknown_kind(kind, api)
+        yield from _object(obj.get("metadata"), "meta.v1.ObjectMeta", ("metadata",), version)
+        for pod in pods([obj]):
+            yield from _object(pod.template, "core.v1.PodTemplateSpec", pod.path, version)
 
 
 def versions() -> list[Version]:
@@ -77,19 +77,24 @@ def versions() -> list[Version]:
 
 
 def _unknown_kind(kind: str, api: str) -> Iterator[Problem]:
-    """Groups of Kubernetes' own end in no domain but k8s.io, where custom ones live as well."""
+    """Kinds of groups that are not Kubernetes' own can be anything, and some of those end in k8s.io, too."""
     kinds = _read()["kinds"]
-    group, _, version = api.rpartition("/")
-    own = {key.rpartition("/")[0].rpartition("/")[0] for key in kinds}
-    if (group not in own and "." in group) or (not re.fullmatch(r"v\d+", version) and group in own):
+    group = api.rpartition("/")[0]
+    known = {key.rpartition("/")[0].rpartition("/")[0] for key in kinds}
+    if f"{api}/{kind}" in kinds or (group not in known and "." in group):
         return
     right = [key.rpartition("/")[0] for key in kinds if key.rpartition("/")[2] == kind]
     if right:
-        yield Problem(("apiVersion",), f"there is no {kind} in {api}", f"write {right[-1]}")
+        yield Problem(("apiVersion",), f"there is no {kind} in {api}", f"write {_newest(right)}")
         return
     likely = nearest(kind, {key.rpartition("/")[2] for key in kinds if key.startswith(f"{api}/")})
     fix = f"write {likely}" if likely else "correct apiVersion or kind"
     yield Problem(("kind",), f"{api} has no kind {show(kind)}", fix)
+
+
+def _newest(apis: list[str]) -> str:
+    """The stable one, v2 before v1."""
+    return max(apis, key=lambda api: (bool(_STABLE.fullmatch(api.rpartition("/")[2])), api))
 
 
 def _object(value: Any, type_name: str, path: Path, version: Version | None) -> Iterator[Problem]:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from gpu_inference.validate.rendered.objects import Pod, name, probes
+from gpu_inference.validate.rendered.objects import Pod, lookup, name, probes
 from gpu_inference.validate.rendered.release import Fault, Release
-from gpu_inference.validate.rendered.restricted import breaches
+from gpu_inference.validate.rendered.restricted import Breach, breaches
 from gpu_inference.values.tree import Path
 
+_REFUSED = ': a namespace with Pod Security "restricted" refuses the pod'
+_CONTEXT = "set its securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}"
 _VERSIONED = re.compile(r"(@sha256:[0-9a-f]{64}|:(?!latest$)[\w][\w.-]*)$")
 
 
 def _security(release: Release) -> Iterator[Fault]:
     for pod in release.pods:
+        # What else a cluster needs may well be more than a server may have.
+        severity = "warning" if release.origins.extra(pod.obj) else None
+        lacking: dict[Path, list[Breach]] = {}
         for breach in breaches(pod.template):
             security = release.spec_of(pod.obj).get("security", {})
             if (
@@ -23,10 +28,14 @@ def _security(release: Release) -> Iterator[Fault]:
                 and not release.of_a_hatch(pod, breach.path)
             ):
                 continue
-            message = f'{breach.what}: a namespace with Pod Security "restricted" refuses the pod'
-            # What else a cluster needs may well be more than a server may have.
-            severity = "warning" if release.origins.extra(pod.obj) else None
+            if breach.path[1] != "securityContext" and lookup(pod.template, breach.path) is None:
+                lacking.setdefault(breach.path[:3], []).append(breach)
+                continue
+            message = f"{breach.what}{_REFUSED}"
             yield Fault("pod-security", pod.obj, (*pod.path, *breach.path), message, breach.fix, severity)
+        for path, those in lacking.items():
+            message = f"{'; '.join(breach.what for breach in those)}{_REFUSED}"
+            yield Fault("pod-security", pod.obj, (*pod.path, *path), message, _CONTEXT, severity)
 
 
 def _mounts(release: Release) -> Iterator[Fault]:

@@ -84,8 +84,7 @@ def _short(name: str) -> str:
 
 
 def _kinds(definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """apiVersion/kind -> type, of what is no list; of alpha and beta APIs, which are off by default, only that there are
-    such."""
+    """apiVersion/kind -> type; "any" for alpha and beta APIs, which are off by default. Lists are left out."""
     found = {}
     for name, schema in definitions.items():
         for gvk in schema.get("x-kubernetes-group-version-kind", []):

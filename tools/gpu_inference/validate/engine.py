@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpu_inference.report import Finding, Report
 from gpu_inference.resolve import merged
+from gpu_inference.secrets import redacted
 from gpu_inference.validate.accepted import without_ignored
 from gpu_inference.validate.rules import broken_rules, unknown_names
 from gpu_inference.validate.schema_errors import Mistake, mistakes
@@ -88,13 +89,12 @@ def _of_objects(renderer: Renderer, given: Tree, values: Mapping[str, Any], know
 
 def _of_problem(problem: Problem) -> Finding:
     at = problem.at
-    return Finding(
-        at.file, at.line, at.column, f"yaml-{problem.rule}", format_path(problem.path), problem.message, problem.fix
-    )
+    where = (at.file, at.line, at.column, f"yaml-{problem.rule}", format_path(problem.path))
+    return Finding(*where, redacted(problem.message), redacted(problem.fix))
 
 
 def _of_mistake(mistake: Mistake, tree: Tree) -> Finding:
     place = tree.find(mistake.path)
     at = place.key_at if mistake.about_key and place.key_at else place.at
     where = (at.file, at.line, at.column, mistake.rule, format_path(mistake.path))
-    return Finding(*where, mistake.message, mistake.fix, mistake.severity)
+    return Finding(*where, redacted(mistake.message), redacted(mistake.fix), mistake.severity)

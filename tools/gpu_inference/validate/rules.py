@@ -12,11 +12,13 @@ from typing import Any
 from gpu_inference.resolve import resolve_values
 from gpu_inference.validate import (
     capacity_rules,
+    gitops_rules,
     health_rules,
     job_rules,
     operator_rules,
     runtime_rules,
     scaling_rules,
+    security_rules,
     sharing_rules,
     storage_rules,
     traffic,
@@ -85,6 +87,8 @@ def broken_rules(values: Mapping[str, Any]) -> Iterator[Mistake]:
     yield from traffic.routes(models)
     yield from storage_rules.names(models)
     yield from job_rules.release(values, models)
+    yield from security_rules.release(values)
+    yield from gitops_rules.release(values)
 
 
 def _presets(values: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -314,6 +318,7 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     *job_rules.RULES,
     *health_rules.RULES,
     *capacity_rules.RULES,
+    *security_rules.RULES,
 )
 
 

@@ -15,6 +15,7 @@ from gpu_inference.values.tree import Path
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL = re.compile(r"([A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?)?")
 _LONGEST_NAME = 253
+_NAMESPACE = "default"  # that of an object that names none: the release's, which is rendered into this
 _ANY_NAME = ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")  # such as system:node
 # Where an object says which pods or which target it means.
 _SELECTORS: dict[str, Path] = {
@@ -42,7 +43,7 @@ def _twice(release: Release) -> Iterator[Fault]:
     taken: dict[tuple[str, str, str, str], Object] = {}
     for obj in release.objects:
         group = obj["apiVersion"].rpartition("/")[0]
-        key = (group, obj["kind"], obj["metadata"].get("namespace") or "", obj["metadata"]["name"])
+        key = (group, obj["kind"], obj["metadata"].get("namespace") or _NAMESPACE, obj["metadata"]["name"])
         if key in taken:
             # What the chart makes comes first or last, as its folders are called.
             mine = obj if release.origins.extra(obj) else taken[key]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from gpu_inference.validate.rendered.objects import Pod, lookup, name, probes
+from gpu_inference.validate.rendered.objects import Pod, lookup, probes
 from gpu_inference.validate.rendered.release import Fault, Release
 from gpu_inference.validate.rendered.restricted import Breach, breaches
 from gpu_inference.values.tree import Path
@@ -107,12 +107,13 @@ def _ports(release: Release) -> Iterator[Fault]:
 def _names(release: Release) -> Iterator[Fault]:
     """Init containers and containers share their names."""
     for pod in release.pods:
-        seen: set[str] = set()
+        seen: dict[str, Path] = {}
         for path, container in pod.containers():
-            if container["name"] in seen:
-                message = f"a second container of {name(pod.obj)} is called {container['name']}"
-                yield Fault("container-name", pod.obj, (*pod.path, *path, "name"), message, "use another name")
-            seen.add(container["name"])
+            first = seen.setdefault(container["name"], path)
+            if first != path:
+                mine = path if release.of_a_hatch(pod, path) else first
+                message = f"the pod has a second container called {container['name']}"
+                yield Fault("container-name", pod.obj, (*pod.path, *mine, "name"), message, "use another name")
 
 
 def _of_hatches(release: Release) -> Iterator[tuple[Pod, Path, dict]]:

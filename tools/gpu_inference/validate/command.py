@@ -13,6 +13,7 @@ from gpu_inference.report import SEVERITIES, use_color
 from gpu_inference.reporters import FORMATS
 
 if TYPE_CHECKING:
+    from gpu_inference.validate.context import Context
     from gpu_inference.validate.rendered.check import Renderer
 
 _EPILOG = """\
@@ -49,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also render with helm, and judge the objects: for `pod`, `container`, `extraObjects`",
     )
+    parser.add_argument(
+        "--production",
+        action="store_true",
+        help="also ask for what production needs: images by digest, models by commit, a NetworkPolicy, a priority",
+    )
     parser.add_argument("-o", "--output", choices=FORMATS, default="text", help="format (default: text)")
     parser.add_argument(
         "--fail-on",
@@ -56,6 +62,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="error",
         metavar="SEVERITY",
         help="the mildest severity that makes the exit code 1: error, warning, info or never (default: error)",
+    )
+    parser.add_argument(
+        "--kube-version", metavar="VERSION", help="of the cluster, as helm's: 1.34 or v1.34.2 (default: the profile's)"
+    )
+    parser.add_argument(
+        "--cluster-profile",
+        type=Path,
+        metavar="PROFILE",
+        help="a cluster's nodes and APIs, as `gpu-inference cluster profile` writes them: also say what would wait for "
+        "a node for ever",
     )
     parser.add_argument(
         "--baseline",
@@ -66,6 +82,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="count", default=0, help="findings only")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="also name what was checked")
     parser.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="default: auto")
+
+
+def _context(args: argparse.Namespace) -> Context:
+    """What the options tell of the cluster; reading a profile takes modules that nothing else here needs."""
+    from gpu_inference.validate.context import Context
+
+    renderer = _renderer() if args.render else None
+    if not (args.kube_version or args.cluster_profile):
+        return Context(renderer=renderer, production=args.production)
+    from gpu_inference.cluster.profile import load_profile, version
+
+    profile = load_profile(args.cluster_profile) if args.cluster_profile else None
+    known = profile.kubernetes if profile else None
+    return Context(version(args.kube_version) if args.kube_version else known, profile, renderer, args.production)
+
+
+def _renderer() -> Renderer:
+    from gpu_inference.helm import Helm, find_helm
+    from gpu_inference.validate.rendered.check import Renderer
+
+    return Renderer(Helm(find_helm()))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -82,16 +119,9 @@ def run(args: argparse.Namespace) -> int:
     found = list(subjects(args.files))
     if args.layers:
         found.append(Subject([load(path) for path in args.layers]))
-    report = replace(check(found, renderer=_renderer() if args.render else None), fail_on=args.fail_on)
+    report = replace(check(found, context=_context(args)), fail_on=args.fail_on)
     if args.baseline:
         report = replace(report, findings=without_known(report.findings, args.baseline))
     verbosity = 1 + args.verbose - args.quiet
     reporter(args.output)(sys.stdout, verbosity, use_color(args.color)).write(report)
     return report.exit_code
-
-
-def _renderer() -> Renderer:
-    from gpu_inference.helm import Helm, find_helm
-    from gpu_inference.validate.rendered.check import Renderer
-
-    return Renderer(Helm(find_helm()))

@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ _SECRET = "keep it in a Secret: externalSecrets makes one, and {secretKeyRef: {n
 _SECRET_NAME = re.compile(r"(^|_)(TOKEN|API_?KEY|PASSWORD|PASSWD|SECRET|SECRET_KEY|SECRET_ACCESS_KEY)$")
 _SECRET_FLAG = re.compile(r"--(?:[a-z]+-)*(?:api-key|hf-token|password)(?:=(?P<value>.*))?")
 _PUT_IN_LATER = re.compile(r"<.*>|\$[({].*[)}]|ref\+.*|ENC\[.*|EMPTY|none|dummy|", re.IGNORECASE | re.DOTALL)
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 _BRANCHES = ("main", "master", "HEAD")
 _REMOTE_CODE = re.compile(r"--trust[-_]remote[-_]code(=(?i:true|1))?")
 # Formats that torch.load reads. vLLM 0.33.0: vllm/config/load.py
@@ -111,7 +112,7 @@ def _token_of_the_server(model: Model) -> Iterator[Mistake]:
 
 def _remote_code(model: Model) -> Iterator[Mistake]:
     revision = model.spec["model"].get("revision", "")
-    if scheme(model.spec["model"]["source"]) != "hf" or _COMMIT.fullmatch(revision):
+    if scheme(model.spec["model"]["source"]) != "hf" or COMMIT.fullmatch(revision):
         return
     for index, arg in enumerate(model.spec["extraArgs"]):
         if _REMOTE_CODE.fullmatch(str(arg)):
@@ -223,7 +224,7 @@ def _budget(model: Model) -> Iterator[Mistake]:
 
 
 def _warning(mistake: Mistake) -> Mistake:
-    return Mistake(mistake.rule, mistake.path, mistake.message, mistake.fix, severity="warning")
+    return replace(mistake, severity="warning")
 
 
 RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (

@@ -21,8 +21,8 @@ from gpu_inference.validate.schema_errors import Mistake
 from gpu_inference.values.tree import format_path
 
 _RULES = (*pod_rules.RULES, *object_rules.RULES)
-# The release's name counts in the names of objects only.
-_RELEASE = "release"
+# It counts in names alone; a short one, so that none is too long that would do.
+_RELEASE = "llm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +30,23 @@ class Renderer:
     """Runs helm for one subject at a time; plain data, so that threads and processes can have it."""
 
     helm: Helm
-    version: Version | None = None
 
-    def mistakes(self, given: Any, values: Mapping[str, Any]) -> list[Mistake]:
+    def mistakes(self, given: Any, values: Mapping[str, Any], version: Version | None = None) -> list[Mistake]:
         """What is wrong with the objects that `given` (a user's values) become; `values` are the same, merged over the
         chart's defaults, and satisfy the schema and its rules."""
         try:
-            objects = self._render(given)
+            objects = self._render(given, version)
         except UserError as error:
             lines = [line.strip() for line in error.message.splitlines() if line.strip()]
             return [Mistake("render", (), f"helm refuses the values: {' '.join(lines)}", error.fix or "correct them")]
-        return list(broken(objects, values, self.version))
+        return list(broken(objects, values, version))
 
-    def _render(self, given: Any) -> list[Object]:
+    def _render(self, given: Any, version: Version | None) -> list[Object]:
         with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
             json.dump(given, file)
             file.flush()
-            version = f"{self.version[0]}.{self.version[1]}.0" if self.version else None
-            return self.helm.template(_RELEASE, CHART, [Path(file.name)], kube_version=version)
+            exact = f"{version[0]}.{version[1]}.0" if version else None
+            return self.helm.template(_RELEASE, CHART, [Path(file.name)], kube_version=exact)
 
 
 def broken(objects: Sequence[Object], values: Mapping[str, Any], version: Version | None = None) -> Iterator[Mistake]:

@@ -89,13 +89,13 @@ def _of_objects(context: Context, given: Tree, values: Mapping[str, Any], known:
 
 def _of_problem(problem: Problem) -> Finding:
     at = problem.at
-    where = (at.file, at.line, at.column, f"yaml-{problem.rule}", format_path(problem.path))
+    where = (at.file, at.line, at.column, f"yaml-{problem.rule}", redacted(format_path(problem.path)))
     return Finding(*where, redacted(problem.message), redacted(problem.fix))
 
 
 def _of_mistake(mistake: Mistake, tree: Tree) -> Finding:
     place = tree.find(mistake.path)
     at = place.key_at if mistake.about_key and place.key_at else place.at
-    where = (at.file, at.line, at.column, mistake.rule, format_path(mistake.path))
+    where = (at.file, at.line, at.column, mistake.rule, redacted(format_path(mistake.path)))
     severity = mistake.severity or catalogue()[mistake.rule].severity
     return Finding(*where, redacted(mistake.message), redacted(mistake.fix), severity)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from gpu_inference.values.tree import format_path
 _RULES = (*pod_rules.RULES, *object_rules.RULES)
 # It counts in names alone; a short one, so that none is too long that would do.
 _RELEASE = "llm"
+# A line of chart/templates/check: `models.chat.replicas: what is wrong. Fix: what to do.`
+_REFUSAL = re.compile(r"(?:- )?models\.(?P<model>[a-z0-9-]+)[^:]*: (?P<message>.+?)\. Fix: (?P<fix>.+?)\.?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,7 @@ class Renderer:
         try:
             objects = self._render(given, version)
         except UserError as error:
-            lines = [line.strip() for line in error.message.splitlines() if line.strip()]
-            return [Mistake("render", (), f"helm refuses the values: {' '.join(lines)}", error.fix or "correct them")]
+            return list(_refusals(error.message))
         return list(broken(objects, values, version))
 
     def _render(self, given: Any, version: Version | None) -> list[Object]:
@@ -47,6 +49,16 @@ class Renderer:
             file.flush()
             exact = f"{version[0]}.{version[1]}.0" if version else None
             return self.helm.template(_RELEASE, CHART, [Path(file.name)], kube_version=exact)
+
+
+def _refusals(text: str) -> Iterator[Mistake]:
+    """Helm's words; what the chart's own check says, a line a problem, at the model it is about."""
+    said = [found for line in text.splitlines() if (found := _REFUSAL.fullmatch(line.strip()))]
+    for found in said:
+        yield Mistake("render", ("models", found["model"]), f"helm refuses it: {found['message']}", found["fix"])
+    if not said:
+        words = " ".join(text.split())
+        yield Mistake("render", (), f"helm refuses the values: {words}", "correct them; helm template says the same")
 
 
 def broken(objects: Sequence[Object], values: Mapping[str, Any], version: Version | None = None) -> Iterator[Mistake]:

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from gpu_inference.schema.kubernetes import TYPES
-from gpu_inference.validate.rendered.objects import Object, pods
+from gpu_inference.validate.rendered.objects import Object, lookup, pods
 from gpu_inference.validate.schema_errors import nearest, show
 from gpu_inference.values.tree import Path
 
@@ -58,6 +58,8 @@ def problems(obj: Object, version: Version | None = None) -> Iterator[Problem]:
     """What Kubernetes has against an object: one version, or, without one, each that the chart supports. Of a kind that
     is not Kubernetes' own, only the pods are looked at."""
     kind, api = obj["kind"], obj["apiVersion"]
+    if lookup(obj, ("metadata", "name")) is None:
+        yield Problem(("metadata",), "`name` is missing", "add `name`")
     known = _parse(_read()["kinds"].get(f"{api}/{kind}", "any"))
     if not known.known(version):
         when = f"since {_text(known.since)}" if known.since and version and version < known.since else "no more"
@@ -67,6 +69,8 @@ def problems(obj: Object, version: Version | None = None) -> Iterator[Problem]:
     else:
         yield from _unknown_kind(kind, api)
         yield from _object(obj.get("metadata"), "meta.v1.ObjectMeta", ("metadata",), version)
+        if not isinstance(obj.get("spec", {}), dict):
+            yield _wrong_type(obj["spec"], "a map", ("spec",))
         for pod in pods([obj]):
             yield from _object(pod.template, "core.v1.PodTemplateSpec", pod.path, version)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
 
-from gpu_inference.validate.rendered.objects import MODEL_LABEL, WORKLOADS, Object, name, of_kind, selects
+from gpu_inference.validate.rendered.objects import MODEL_LABEL, WORKLOADS, Object, lookup, name, of_kind, selects
 from gpu_inference.validate.rendered.release import Fault, Release
 from gpu_inference.validate.schema_errors import nearest, show
 from gpu_inference.values.tree import Path
@@ -33,7 +32,7 @@ def _names(release: Release) -> Iterator[Fault]:
             fix = "use small letters, digits, - and . only"
             yield Fault("object-name", obj, ("metadata", "name"), f"{show(said)} cannot be a name", fix)
         for label, value in (obj["metadata"].get("labels") or {}).items():
-            if not _LABEL.fullmatch(value):
+            if not _LABEL.fullmatch(value or ""):
                 fix = "use at most 63 letters, digits, -, _ and ."
                 message = f"{show(value)} cannot be a label's value"
                 yield Fault("object-name", obj, ("metadata", "labels", label), message, fix)
@@ -61,11 +60,10 @@ def _selectors(release: Release) -> Iterator[Fault]:
             yield Fault("selector", obj, ("spec", "selector"), message, "give the template these labels")
     for obj in of_kind(release.objects, *_SELECTORS):
         path = _SELECTORS[obj["kind"]]
-        selector = obj["spec"].get(path[-1]) or {}
-        below: Path = (*path, "matchLabels") if "matchLabels" in selector else path
-        model = (selector.get("matchLabels") or selector).get(MODEL_LABEL)
-        if model is not None and model not in release.specs:
-            likely = nearest(str(model), release.specs)
+        below: Path = (*path, "matchLabels") if lookup(obj, (*path, "matchLabels")) else path
+        model = lookup(obj, (*below, MODEL_LABEL))
+        if isinstance(model, str) and model not in release.specs:
+            likely = nearest(model, release.specs)
             fix = f"write {likely}" if likely else f"use one of {', '.join(release.specs) or 'the models there are'}"
             message = f"{show(model)} is no model of the release, so that nothing is selected"
             yield Fault("selector", obj, (*below, MODEL_LABEL), message, fix)
@@ -103,8 +101,9 @@ def _blocking(release: Release, budget: Object) -> Iterator[tuple[str, str]]:
         yield "minAvailable", "all of the pods must be there"
     elif isinstance(least, int):
         fewest = [_fewest(release, pod.obj) for pod in release.long_lived() if _meant(budget, pod.template)]
-        if fewest and all(fewest) and sum(map(int, filter(None, fewest))) <= least:
-            yield "minAvailable", f"{least} of the pods must be there, and there may be {sum(filter(None, fewest))}"
+        known = [number for number in fewest if number is not None]
+        if known and len(known) == len(fewest) and sum(known) <= least:
+            yield "minAvailable", f"{least} of the pods must be there, and there may be {sum(known)}"
 
 
 def _meant(budget: Object, template: Object) -> bool:
@@ -112,20 +111,22 @@ def _meant(budget: Object, template: Object) -> bool:
 
 
 def _fewest(release: Release, workload: Object) -> int | None:
-    """Pods a workload has at the least; None where that is not known."""
+    """Pods a workload has at the least; None where that is not known. A group has more pods than replicas."""
+    if workload["kind"] not in ("Deployment", "StatefulSet"):
+        return None
     for scaler in of_kind(release.objects, "HorizontalPodAutoscaler", "ScaledObject"):
         if _target(scaler) == name(workload):
             least = scaler["spec"].get("minReplicas", scaler["spec"].get("minReplicaCount"))
-            return int(least) if least else None
+            return least if isinstance(least, int) and least else None
     found = workload["spec"].get("replicas")
-    return int(found) if isinstance(found, int) else None
+    return found if isinstance(found, int) else None
 
 
 def _autoscalers(release: Release) -> Iterator[Fault]:
     scalers = of_kind(release.objects, "HorizontalPodAutoscaler", "ScaledObject")
     workloads = {name(obj): obj for obj in release.objects}
     taken: dict[str, Object] = {}
-    for scaler in sorted(scalers, key=lambda obj: bool(release.origins.extra(obj))):
+    for scaler in sorted(filter(_target, scalers), key=lambda obj: bool(release.origins.extra(obj))):
         target = _target(scaler)
         path: Path = ("spec", "scaleTargetRef", "name")
         if target in taken:
@@ -139,8 +140,8 @@ def _autoscalers(release: Release) -> Iterator[Fault]:
 
 
 def _target(scaler: Object) -> str:
-    to: dict[str, Any] = scaler["spec"]["scaleTargetRef"]
-    return f"{to.get('kind', 'Deployment')}/{to['name']}"
+    to = lookup(scaler, ("spec", "scaleTargetRef"))
+    return f"{to.get('kind', 'Deployment')}/{to.get('name')}" if isinstance(to, dict) else ""
 
 
 RULES: tuple[Callable[[Release], Iterator[Fault]], ...] = (_names, _twice, _selectors, _budgets, _autoscalers)

@@ -44,13 +44,13 @@ def name(obj: Object) -> str:
 
 def is_hook(obj: Object) -> bool:
     """True for objects Helm runs beside the release (tests)."""
-    return "helm.sh/hook" in (obj["metadata"].get("annotations") or {})
+    return "helm.sh/hook" in (lookup(obj, ("metadata", "annotations")) or {})
 
 
 def model_of(obj: Object) -> str | None:
     """The model an object belongs to."""
-    found: str | None = (obj["metadata"].get("labels") or {}).get(MODEL_LABEL)
-    return found
+    found = lookup(obj, ("metadata", "labels", MODEL_LABEL))
+    return found if isinstance(found, str) else None
 
 
 def of_kind(objects: Iterable[Object], *kinds: str, hooks: bool = False) -> list[Object]:
@@ -82,8 +82,9 @@ def _templates(obj: Object) -> Iterator[tuple[Path, str]]:
     elif kind == "RayService":
         ray: Path = ("spec", "rayClusterConfig")
         yield (*ray, "headGroupSpec", "template"), "head"
-        for index, group in enumerate(lookup(obj, (*ray, "workerGroupSpecs")) or ()):
-            yield (*ray, "workerGroupSpecs", index, "template"), group["groupName"]
+        groups = lookup(obj, (*ray, "workerGroupSpecs"))
+        for index, group in enumerate(groups if isinstance(groups, list) else ()):
+            yield (*ray, "workerGroupSpecs", index, "template"), str(lookup(group, ("groupName",)))
 
 
 def probes(container: Object) -> Iterator[tuple[Path, Object]]:

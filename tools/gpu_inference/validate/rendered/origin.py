@@ -71,7 +71,7 @@ def _of_pod(template: Object, path: Path) -> Iterator[Path]:
         if path[:2] == ("spec", "securityContext"):
             yield ("security", *path[2:])
         elif path[:2] == ("spec", "volumes") and path[2:]:
-            volume = (lookup(template, path[:3]) or {}).get("name", "")
+            volume = str(lookup(template, (*path[:3], "name")))
             yield ("volumes", volume, "source", *path[3:])
             yield ("claims", volume)
             if volume == "model":

@@ -52,7 +52,7 @@ _SECONDS = {"h": 3600, "m": 60, "s": 1, "ms": 0}
 _PAGE = 500
 _TITLE = """\
 # A cluster, for `gpu-inference validate --cluster-profile`; written by `gpu-inference cluster profile`.
-# Where an autoscaler makes more of a node group, set its maxCount, and add pools that are empty now with count 0.
+# Where an autoscaler adds nodes, set autoscaled; or maxCount of each group, with pools that are empty now as count: 0.
 """
 
 
@@ -61,15 +61,18 @@ def collect(get: Get, note: Callable[[str], None]) -> dict[str, Any]:
     parts: dict[str, Callable[[], Any]] = {
         "kubernetes": lambda: get("/version")["gitVersion"],
         "apis": lambda: _apis(get),
-        "deviceClasses": lambda: sorted(_names(get, "/apis/resource.k8s.io/v1/deviceclasses")),
+        "deviceClasses": lambda: _devices(_list(get, "/apis/resource.k8s.io/v1/deviceclasses")),
         "storageClasses": lambda: _storage(_list(get, "/apis/storage.k8s.io/v1/storageclasses")),
+        "ingressClasses": lambda: [
+            item["metadata"]["name"] for item in _sorted(_list(get, "/apis/networking.k8s.io/v1/ingressclasses"))
+        ],
         "priorityClasses": lambda: {
             item["metadata"]["name"]: item["value"]
             for item in _sorted(_list(get, "/apis/scheduling.k8s.io/v1/priorityclasses"))
         },
         "prometheuses": lambda: _prometheuses(_list(get, "/apis/monitoring.coreos.com/v1/prometheuses")),
         "nodePools": lambda: [_pool(item) for item in _sorted(_list(get, "/apis/karpenter.sh/v1/nodepools"))],
-        "autoscaled": lambda: bool(get("/api/v1/namespaces/kube-system/configmaps/cluster-autoscaler-status")),
+        "autoscaled": lambda: _autoscaled(get),
     }
     profile: dict[str, Any] = {}
     for key, read in parts.items():
@@ -183,6 +186,14 @@ def _requested(pods: Sequence[Object]) -> Mapping[str, tuple[Counter[str], Count
     return found
 
 
+def _autoscaled(get: Get) -> bool:
+    """Whether the Cluster Autoscaler is there; who may not look has to expect it."""
+    try:
+        return bool(get("/api/v1/namespaces/kube-system/configmaps/cluster-autoscaler-status"))
+    except LookupError:
+        return True
+
+
 def _apis(get: Get) -> dict[str, list[str]]:
     served = {}
     for api, kinds in APIS.items():
@@ -191,6 +202,13 @@ def _apis(get: Get) -> dict[str, list[str]]:
             there = {resource["kind"] for resource in answer.get("resources", ())}
             served[api] = [kind for kind in kinds if kind in there]
     return served
+
+
+def _devices(items: Iterator[Object]) -> dict[str, dict[str, str]]:
+    key = "extendedResourceName"
+    return {
+        item["metadata"]["name"]: {key: item["spec"][key]} if item["spec"].get(key) else {} for item in _sorted(items)
+    }
 
 
 def _storage(items: Iterator[Object]) -> dict[str, dict[str, bool]]:
@@ -238,10 +256,6 @@ def seconds(duration: str) -> int:
     """Of a duration such as 1h30m."""
     parts = re.findall(r"([0-9.]+)(ms|h|m|s)", duration)
     return int(sum(Fraction(number) * _SECONDS[unit] for number, unit in parts))
-
-
-def _names(get: Get, path: str) -> list[str]:
-    return [item["metadata"]["name"] for item in _list(get, path)]
 
 
 def _sorted(items: Iterator[Object]) -> list[Object]:

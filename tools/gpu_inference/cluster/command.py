@@ -26,6 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     up = actions.add_parser("up", help="start a cluster that stays until `cluster down`")
     up.add_argument("--cloud", choices=inventory.known(), default="generic", help="whose nodes (default: %(default)s)")
     up.add_argument(
+        "--profile",
+        type=Path,
+        metavar="FILE",
+        help="nodes of a cluster profile instead, as `cluster profile` writes it",
+    )
+    up.add_argument(
         "--sync-period",
         type=float,
         default=15.0,
@@ -78,7 +84,7 @@ def _up(args: argparse.Namespace) -> int:
     else:
         cluster = EmbeddedCluster(
             args.name,
-            cloud=args.cloud,
+            cloud=str(args.profile.resolve()) if args.profile else args.cloud,
             sync_period=args.sync_period,
             rules=args.rules,
             crds=args.crds,

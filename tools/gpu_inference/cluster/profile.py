@@ -74,14 +74,21 @@ class Profile:
     groups: Sequence[NodeGroup] | None
     pools: Sequence[NodePool]
     apis: Mapping[str, Sequence[str]] | None
-    device_classes: Sequence[str] | None
+    device_classes: Mapping[str, Mapping[str, str]] | None
     storage_classes: Mapping[str, Mapping[str, bool]] | None
+    ingress_classes: Sequence[str] | None
     priority_classes: Mapping[str, int] | None
     prometheuses: Sequence[Mapping[str, Any]] | None
 
     @property
     def kubernetes(self) -> Version | None:
         return version(self.version) if self.version else None
+
+    @property
+    def claimed(self) -> set[str]:
+        """Extended resources that DRA stands in for: KEP-5004."""
+        found = (entry.get("extendedResourceName", "") for entry in (self.device_classes or {}).values())
+        return {name for name in found if name}
 
     def omits(self, label: str) -> bool:
         """Whether a node may have a label that is not listed."""
@@ -116,6 +123,7 @@ def load_profile(path: Path) -> Profile:
         apis=data.get("apis"),
         device_classes=data.get("deviceClasses"),
         storage_classes=data.get("storageClasses"),
+        ingress_classes=data.get("ingressClasses"),
         priority_classes=data.get("priorityClasses"),
         prometheuses=data.get("prometheuses"),
     )
@@ -129,6 +137,8 @@ def _validator() -> Draft202012Validator:
 
 # The stubs call every field of a ValidationError possibly unset.
 def _refused(document: Document, error: Any) -> UserError:
+    if error.parent is not None:  # of what may be one of several things
+        error = error.parent
     path = tuple(error.absolute_path)
     known = error.schema.get("properties", {}) if isinstance(error.schema, dict) else {}
     message, fix = str(error.message), "see profile.schema.yaml, or write it anew with gpu-inference cluster profile"
@@ -137,6 +147,8 @@ def _refused(document: Document, error: Any) -> UserError:
         path, message, fix = (*path, unknown), f"unknown key `{unknown}`", f"use one of {', '.join(known)}"
     elif error.validator == "anyOf":
         message, fix = f"{error.instance!r} is no amount", "write it as 8, 500m or 64Gi"
+    elif error.validator == "type" and error.validator_value == "string":
+        fix = "write it in quotes"
     place = document.tree.find(path)
     at = place.key_at if error.validator == "additionalProperties" and place.key_at else place.at
     return UserError(f"{at}: {format_path(path)}: {message}", fix=fix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 _SUFFIXES = {
@@ -9,16 +10,21 @@ _SUFFIXES = {
     **{letter: Fraction(1000**power) for power, letter in enumerate("kMGTP", 1)},
     **{f"{letter}i": Fraction(1024**power) for power, letter in enumerate("KMGTP", 1)},
 }
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][0-9]{1,2})?)(m|[kMGTP]|[KMGTP]i)?")
 _GIB = 2**30
 
 
 def parse(quantity: str | int | float) -> Fraction:
     """In cores, bytes or pieces. ValueError for what is none."""
-    text = str(quantity)
-    for suffix in sorted(_SUFFIXES, key=len, reverse=True):
-        if text.endswith(suffix):
-            return Fraction(text.removesuffix(suffix)) * _SUFFIXES[suffix]
-    return Fraction(text)
+    match = _QUANTITY.fullmatch(str(quantity))
+    if not match:
+        raise ValueError(f"{quantity!r} is no quantity")
+    return Fraction(match[1]) * _SUFFIXES.get(match[2], 1)
+
+
+def text(amount: Fraction) -> str:
+    """As the API takes it, in thousandths where it is not whole."""
+    return str(amount) if amount.denominator == 1 else f"{int(amount * 1000)}m"
 
 
 def show(amount: Fraction, resource: str) -> str:

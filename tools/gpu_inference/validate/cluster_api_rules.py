@@ -126,7 +126,7 @@ def release(values: Mapping[str, Any], context: Context) -> Iterator[Mistake]:
 
 
 def classes(model: Model) -> Iterator[Mistake]:
-    """Classes of storage, priority and devices that are not there."""
+    """Classes of storage, priority, proxies and devices that are not there."""
     profile = model.context.cluster
     if profile is None:
         return
@@ -138,8 +138,14 @@ def classes(model: Model) -> Iterator[Mistake]:
             name = model.at(path)
             if name and name not in known:
                 message = f"there is no PriorityClass {name}, and no pod that names it is admitted"
-                fix = f"use {_list(known)}, or define it under priorityClasses"
+                there = _list(known - {*_PRIORITIES})
+                fix = f"{f'use {there}, or ' if there else ''}define it under priorityClasses"
                 yield model.mistake("priority-class", path, message, fix)
+    ingress, known_classes = model.spec["ingress"], profile.ingress_classes
+    if ingress["enabled"] and known_classes is not None and ingress["className"] not in known_classes:
+        message = f"there is no IngressClass {ingress['className']}, so that no proxy looks at the Ingress"
+        fix = f"use {_list(known_classes)}" if known_classes else "install an ingress controller, or use gateway"
+        yield _warning(model.mistake("ingress-class", "ingress.className", message, fix))
     gpu = model.spec["accelerator"]
     key = "migDeviceClass" if gpu["sharing"] == "mig" else "deviceClass"
     wanted = model.spec["acceleratorPreset"].get("dra", {}).get(key)

@@ -44,8 +44,8 @@ def versions(model: Model) -> Iterator[Mistake]:
         message = f"Kubernetes {own} does not serve resource.k8s.io/v1"
         yield model.mistake("claim-version", "accelerator.dra", message, "set it to false, or upgrade to 1.34")
     if scheme(served(model.spec, model.runtime)) == "oci" and version < _IMAGE_VOLUMES:
-        message = f"is mounted as an image volume, which Kubernetes {own} does only with the feature gate ImageVolume"
-        fix = "use another source, or upgrade to 1.35, or ignore this where the gate is on"
+        message = f"Kubernetes {own} drops image volumes without the feature gate ImageVolume: there would be no model"
+        fix = "use another source, or upgrade to 1.35, or turn the gate on"
         yield _warning(model.mistake("image-volume", "model.source", message, fix))
     scaling = model.spec["autoscaling"]
     for direction, behavior in scaling["behavior"].items() if scaling["enabled"] else ():

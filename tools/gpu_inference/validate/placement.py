@@ -5,18 +5,22 @@ renders. Whatever is not known counts as fitting.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from gpu_inference import sharing
-from gpu_inference.cluster.profile import KARPENTER, Amounts, Labels, NodeGroup, NodePool, Profile, amounts
+from gpu_inference.cluster import quantity
+from gpu_inference.cluster.profile import KARPENTER, Amounts, Labels, NodeGroup, NodePool, Profile
 from gpu_inference.resolve import fetcher, resolve_values
 
 if TYPE_CHECKING:
     from gpu_inference.validate.rules import Model
 
 Taint = Mapping[str, str]
+# What is wanted of a label that a node must not have.
+ABSENT = "DoesNotExist"
 _MIB = 2**20
 # Logs, and files nobody foresaw: chart/templates/_lib/resources.tpl; with a NIMService's temporary files.
 _LOGS_MIB = {"NIMService": 2048}
@@ -54,21 +58,21 @@ class Demand:
 
     @property
     def selector(self) -> Labels:
-        return {**self.spec["nodeSelector"], **self.spec["pod"].get("nodeSelector", {})}
+        own = below(self.spec["pod"], "nodeSelector")
+        return {**self.spec["nodeSelector"], **(own if isinstance(own, Mapping) else {})}
 
     @property
     def terms(self) -> Sequence[Mapping[str, Any]]:
         """Node selector terms of which one must hold; none: any node does."""
-        absent = [{"key": label, "operator": "DoesNotExist"} for label in self.spec["absentNodeLabels"]]
-        wanted = self.spec["pod"].get("affinity", {}).get("nodeAffinity", {})
-        own = wanted.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms")
+        absent = [{"key": label, "operator": ABSENT} for label in self.spec["absentNodeLabels"]]
+        wanted = below(self.spec["pod"], "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
         # Lists of `pod` replace the chart's.
-        return own if own else [{"matchExpressions": absent}] if absent else []
+        return maps(below(wanted, "nodeSelectorTerms")) or ([{"matchExpressions": absent}] if absent else [])
 
     @property
     def tolerations(self) -> Sequence[Mapping[str, Any]]:
-        own = self.spec["pod"].get("tolerations")
-        return list(self.spec["tolerations"].values()) if own is None else own
+        own = below(self.spec["pod"], "tolerations")
+        return list(self.spec["tolerations"].values()) if own is None else maps(own)
 
     @property
     def requests(self) -> Amounts:
@@ -87,7 +91,23 @@ class Demand:
         }
         if self.resource:
             asked[self.resource] = Fraction(gpus)
-        return asked | amounts(spec["container"].get("resources", {}).get("requests", {}))
+        own = below(spec["container"], "resources", "requests")
+        for resource, amount in own.items() if isinstance(own, Mapping) else ():
+            with suppress(ValueError):  # the API server's to refuse
+                asked[resource] = quantity.parse(amount)
+        return asked
+
+
+def below(value: Any, *keys: str) -> Any:
+    """What lies below a value that may have any shape; None where nothing does."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def maps(value: Any) -> list[Mapping[str, Any]]:
+    """The maps of what should be a list of them."""
+    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
 
 
 def demands(model: Model) -> Iterator[Demand]:
@@ -123,32 +143,39 @@ def unmet(demand: Demand, labels: Labels, profile: Profile) -> list[tuple[str, s
         if not profile.omits(label) and labels.get(label) != value
     ]
     if demand.terms and not any(_term(term, labels, profile) for term in demand.terms):
-        wanted = [e for term in demand.terms for e in term.get("matchExpressions", []) if not _holds(e, labels)]
-        missing += [(str(e["key"]), f"{e['operator']} {', '.join(e.get('values', []))}".strip()) for e in wanted]
+        wanted = [e for term in demand.terms for e in maps(term.get("matchExpressions")) if not _holds(e, labels)]
+        missing += [(str(e.get("key")), " ".join((str(e.get("operator")), *_values(e)))) for e in wanted]
     return missing
 
 
 def _term(term: Mapping[str, Any], labels: Labels, profile: Profile) -> bool:
     """A term without expressions matches nothing, but one with fields matches nodes by name, which are not known."""
-    expressions = term.get("matchExpressions", [])
+    expressions = maps(term.get("matchExpressions"))
     if not expressions:
         return bool(term.get("matchFields"))
-    return all(profile.omits(e["key"]) or _holds(e, labels) for e in expressions)
+    return all(profile.omits(str(e.get("key"))) or _holds(e, labels) for e in expressions)
 
 
 def _holds(expression: Mapping[str, Any], labels: Labels) -> bool:
-    value, operator, values = labels.get(expression["key"]), expression["operator"], expression.get("values") or []
-    if operator in ("Gt", "Lt"):
-        number = int(value) if value and value.lstrip("-").isdigit() else None
-        if number is None:
-            return False
-        return number > int(values[0]) if operator == "Gt" else number < int(values[0])
-    return {
+    """An operator that there is not is the API server's to refuse."""
+    value, values = labels.get(str(expression.get("key"))), _values(expression)
+    more = less = False
+    if value is not None and value.isdigit() and len(values) == 1 and values[0].isdigit():
+        more, less = int(value) > int(values[0]), int(value) < int(values[0])
+    holds = {
         "In": value in values,
         "NotIn": value not in values,
         "Exists": value is not None,
         "DoesNotExist": value is None,
-    }[operator]
+        "Gt": more,
+        "Lt": less,
+    }
+    return holds.get(str(expression.get("operator")), True)
+
+
+def _values(expression: Mapping[str, Any]) -> list[str]:
+    found = expression.get("values")
+    return [str(value) for value in found] if isinstance(found, list) else []
 
 
 def untolerated(demand: Demand, taints: Iterable[Taint], profile: Profile) -> list[Taint]:
@@ -205,3 +232,8 @@ def static(groups: Iterable[NodeGroup], found: Sequence[NodePool]) -> list[NodeG
     """The groups that no NodePool of `found` makes."""
     names = {pool.name for pool in found}
     return [group for group in groups if group.labels.get(KARPENTER) not in names]
+
+
+def may_grow(profile: Profile, groups: Sequence[NodeGroup]) -> bool:
+    """Whether more nodes may come than are known."""
+    return any(group.max_count is None and (profile.autoscaled or KARPENTER in group.labels) for group in groups)

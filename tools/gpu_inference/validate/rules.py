@@ -13,6 +13,7 @@ from gpu_inference.resolve import resolve_values
 from gpu_inference.validate import (
     capacity_rules,
     cluster_api_rules,
+    cluster_counts,
     cluster_rules,
     gitops_rules,
     health_rules,
@@ -98,7 +99,7 @@ def broken_rules(values: Mapping[str, Any], context: Context = NOTHING_KNOWN) ->
     yield from security_rules.release(values)
     yield from gitops_rules.release(values)
     yield from kubernetes_rules.release(context)
-    yield from cluster_rules.release(models)
+    yield from cluster_counts.release(models)
     yield from cluster_api_rules.release(values, context)
 
 

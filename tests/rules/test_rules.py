@@ -29,7 +29,12 @@ BAD = {path: path.parent.name for path in sorted(HERE.glob("*/bad.yaml"))}
 SHARED = [*sorted(SCHEMA.glob("negative/*.yaml")), *sorted(SCHEMA.glob("warning/*.yaml"))]
 EXPECTS = re.compile(r"^# expects: (\S+) (\S+)$", re.MULTILINE)
 # A comment's key -> the option of validate it stands for; a value `true` is none, the name of a file is one beside it.
-OPTIONS = {"kubernetes": "--kube-version", "cluster": "--cluster-profile", "render": "--render"}
+OPTIONS = {
+    "kubernetes": "--kube-version",
+    "cluster": "--cluster-profile",
+    "render": "--render",
+    "production": "--production",
+}
 # What no values can provoke: no keyword of the schema leads to it today.
 UNREACHABLE = {"schema"}
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpu_inference.errors import UserError
 from gpu_inference.report import SEVERITIES, use_color
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gpu_inference.serving.architecture import Architecture
     from gpu_inference.validate.context import Context
     from gpu_inference.validate.engine import Subject
+    from gpu_inference.validate.rendered.check import Renderer
 
 _EPILOG = """\
 Each FILE is judged alone over the chart's defaults. An Argo CD Application or ApplicationSet, a Flux HelmRelease and a
@@ -46,6 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="LAYER",
         help="a layer, as helm's -f; later ones win",
+    )
+    parser.add_argument(
+        "--render",
+        action="store_true",
+        help="also render with helm, and judge the objects: for `pod`, `container`, `extraObjects`",
+    )
+    parser.add_argument(
+        "--production",
+        action="store_true",
+        help="also ask for what production needs: images by digest, models by commit, a NetworkPolicy, a priority",
     )
     parser.add_argument("-o", "--output", choices=FORMATS, default="text", help="format (default: text)")
     parser.add_argument(
@@ -104,14 +115,25 @@ def _context(args: argparse.Namespace, subjects: Sequence[Subject]) -> Context:
     """What the options tell of the cluster and of models; a profile takes modules that nothing else here needs."""
     from gpu_inference.validate.context import Context
 
-    architectures = _architectures(args.configs, subjects)
+    more: dict[str, Any] = {
+        "architectures": _architectures(args.configs, subjects),
+        "renderer": _renderer() if args.render else None,
+        "production": args.production,
+    }
     if not (args.kube_version or args.cluster_profile):
-        return Context(architectures=architectures)
+        return Context(**more)
     from gpu_inference.cluster.profile import load_profile, version
 
     profile = load_profile(args.cluster_profile) if args.cluster_profile else None
     known = profile.kubernetes if profile else None
-    return Context(version(args.kube_version) if args.kube_version else known, profile, architectures)
+    return Context(version(args.kube_version) if args.kube_version else known, profile, **more)
+
+
+def _renderer() -> Renderer:
+    from gpu_inference.helm import Helm, find_helm
+    from gpu_inference.validate.rendered.check import Renderer
+
+    return Renderer(Helm(find_helm()))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -18,12 +18,15 @@ from gpu_inference.validate import (
     cluster_counts,
     cluster_rules,
     estimate_rules,
+    gitops_rules,
     health_rules,
     job_rules,
     kubernetes_rules,
     operator_rules,
+    production_rules,
     runtime_rules,
     scaling_rules,
+    security_rules,
     sharing_rules,
     sizing_rules,
     storage_rules,
@@ -122,6 +125,8 @@ def broken_rules(values: Mapping[str, Any], context: Context = NOTHING_KNOWN) ->
     yield from traffic.routes(models)
     yield from storage_rules.names(models)
     yield from job_rules.release(values, models)
+    yield from security_rules.release(values)
+    yield from gitops_rules.release(values)
     yield from kubernetes_rules.release(context)
     yield from cluster_counts.release(models)
     yield from cluster_api_rules.release(values, context)
@@ -356,6 +361,8 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     *capacity_rules.RULES,
     *sizing_rules.RULES,
     *estimate_rules.RULES,
+    *security_rules.RULES,
+    *production_rules.RULES,
     *kubernetes_rules.RULES,
     *cluster_rules.RULES,
     *cluster_api_rules.RULES,

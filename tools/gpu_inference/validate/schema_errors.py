@@ -8,14 +8,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
-
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
-from jsonschema.validators import extend
+from typing import TYPE_CHECKING, Any
 
 from gpu_inference.schema.bundle import bundle, follow, source
+from gpu_inference.validate.verdict import regex, satisfies
 from gpu_inference.values.tree import Path
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import ValidationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Mistake:
 
 def mistakes(values: Any, entry: str | None = None) -> Iterator[Mistake]:
     """Everything in merged values that the chart's schema refuses, or in a part of them by the definition `entry`."""
+    if satisfies(entry)(values):
+        return
     for error in _validator(entry).iter_errors(values):
         yield from _explain(error)
 
@@ -41,14 +44,18 @@ _Error = Any
 
 
 def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
-    """Helm's regular expressions are RE2's, where `$` is the end of the text and not also the place before a last
-    newline."""
-    if isinstance(instance, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), instance):
+    from jsonschema.exceptions import ValidationError
+
+    if isinstance(instance, str) and not regex(pattern).search(instance):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
 
 @cache
 def _validator(entry: str | None) -> Draft202012Validator:
+    """The validator that explains. Imported where something is wrong: that takes longer than checking many files."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
+
     return extend(Draft202012Validator, {"pattern": _pattern})(bundle(entry))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from gpu_inference.errors import UserError
 from gpu_inference.inputs import argocd, flux, helmfile
 from gpu_inference.inputs.manifests import Manifest, documents
-from gpu_inference.inputs.source import Reader, problem, values_file
+from gpu_inference.inputs.source import Reader, problem, too_large, values_file
 from gpu_inference.resolve import chart_defaults
 from gpu_inference.validate.engine import Subject
 from gpu_inference.values.loader import Document, load
@@ -24,6 +24,8 @@ from gpu_inference.values.tree import Position, Tree
 
 # # gpu-inference: over ../base.yaml, ../prod.yaml
 _OVER = re.compile(r"#\s*gpu-inference:\s*over\s+(\S.*?)\s*$")
+# Sets of values in one file.
+MAX_SUBJECTS = 1000
 _SUFFIXES = (".yaml", ".yml")
 _READERS: Mapping[str, Reader] = {
     "Application": argocd.application,
@@ -56,6 +58,16 @@ def _of_folder(folder: Path) -> Iterator[Subject]:
 
 
 def _of_file(path: Path, document: Document) -> Iterator[Subject]:
+    """The sets of values in a file, no more than anybody keeps in one."""
+    for number, subject in enumerate(_all_of_file(path, document)):
+        if number == MAX_SUBJECTS:
+            at = Position(document.file, 1, 1)
+            yield Subject([too_large(document, at, f"installs the chart more than {MAX_SUBJECTS} times")])
+            return
+        yield subject
+
+
+def _all_of_file(path: Path, document: Document) -> Iterator[Subject]:
     if _is_list(document):
         yield from helmfile.releases(Manifest(document, path))
     elif _is_manifest(document):

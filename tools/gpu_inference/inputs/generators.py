@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 
 from gpu_inference.inputs.manifests import Manifest
-from gpu_inference.inputs.source import checkout, problem
-from gpu_inference.values.loader import Document
+from gpu_inference.inputs.source import checkout, problem, too_large
+from gpu_inference.values.loader import MAX_NODES, Document
 from gpu_inference.values.tree import Tree
 
 _FIELD = re.compile(r"{{-?\s*(.+?)\s*-?}}")
@@ -38,6 +38,8 @@ class _Unknown(Exception):
 
 def expand(manifest: Manifest, template: Tree) -> Iterator[Tree | Document]:
     """The template for each set of parameters, or a layer that says what could not be expanded."""
+    left = 10 * MAX_NODES
+    size = sum(1 for _ in template.walk())
     generators = manifest.at("spec", "generators")
     for generator in generators.value if generators and isinstance(generators.value, list) else []:
         kinds = generator.value if isinstance(generator.value, dict) else {}
@@ -47,6 +49,10 @@ def expand(manifest: Manifest, template: Tree) -> Iterator[Tree | Document]:
                     yield _unclear(manifest, tree, f"what the {kind} generator makes is known to the cluster only")
                 continue
             for parameters in _GENERATORS[kind](manifest, tree.plain()):
+                left -= size
+                if left < 0:
+                    yield too_large(manifest.document, tree.at, f"makes more than {10 * MAX_NODES} values")
+                    return
                 try:
                     yield _filled(template, parameters)
                 except _Unknown as unknown:

@@ -53,8 +53,8 @@ class Manifest:
         indent = len(lines[first]) - len(lines[first].lstrip(" ")) if first < len(lines) else 0
         while end < len(lines) and (not lines[end].strip() or lines[end].startswith(" " * indent)):
             end += 1
-        block = "\n" * tree.at.line + "\n".join(lines[tree.at.line : end])
-        return replace(parse(block.encode(), tree.at.file), lines=lines)
+        block = "\n".join(lines[tree.at.line : end])
+        return replace(parse(block.encode(), tree.at.file, tree.at.line + 1), lines=lines)
 
 
 def _moved(tree: Tree, at: Position) -> Tree:
@@ -71,5 +71,5 @@ def documents(document: Document, path: Path) -> Iterator[Manifest]:
     starts = [n for n, line in enumerate(document.lines) if line.split("#")[0].rstrip() == "---"]
     edges = sorted({0, *starts, len(document.lines)})
     for start, end in pairwise(edges):
-        text = "\n" * start + "\n".join(document.lines[start:end])
-        yield Manifest(replace(parse(text.encode(), document.file), lines=document.lines), path)
+        text = "\n".join(document.lines[start:end])
+        yield Manifest(replace(parse(text.encode(), document.file, start + 1), lines=document.lines), path)

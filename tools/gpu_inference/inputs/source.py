@@ -11,7 +11,7 @@ import yaml
 from gpu_inference.inputs.manifests import Manifest
 from gpu_inference.validate.engine import Subject
 from gpu_inference.values.loader import Document, Problem, load
-from gpu_inference.values.tree import Tree
+from gpu_inference.values.tree import Position, Tree
 
 Reader = Callable[[Manifest], Iterator[Subject]]
 NAME = "gpu-inference"
@@ -51,6 +51,12 @@ def problem(manifest: Manifest, at: Tree, rule: str, message: str, fix: str) -> 
     """A layer that says why there is none."""
     found = Problem(rule, message, fix, at.at)
     return replace(manifest.document, tree=Tree({}, at.at), problems=[found], complete=False)
+
+
+def too_large(document: Document, at: Position, message: str) -> Document:
+    """A layer that says that there is more than is checked."""
+    found = Problem("size", f"{message}: the rest is not checked", "split it", at)
+    return replace(document, tree=Tree({}, at), problems=[found], complete=False)
 
 
 def _shortest(path: Path) -> Path:

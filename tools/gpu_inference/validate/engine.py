@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import islice
 
 from gpu_inference.report import Finding, Report
 from gpu_inference.resolve import merged
@@ -15,6 +16,10 @@ from gpu_inference.values.loader import Document, Problem
 from gpu_inference.values.merge import merge_layers
 from gpu_inference.values.parameters import Parameter, ParameterError, with_parameters
 from gpu_inference.values.tree import Tree, format_path
+
+
+# Of a file with more, the first ones say what it is: none of ours.
+MAX_MISTAKES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,7 @@ def _check(subject: Subject) -> list[Finding]:
     except ParameterError as error:
         return [*problems, _of_problem(Problem("parameter", str(error), "write it as in helm --set", error.at))]
     values = tree.plain()
-    found = list(mistakes(values))
+    found = list(islice(mistakes(values), MAX_MISTAKES))
     if found:  # other rules across fields take the types for granted
         wrong = {mistake.path for mistake in found}
         found += [mistake for mistake in unknown_names(values) if mistake.path not in wrong]

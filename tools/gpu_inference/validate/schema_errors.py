@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from gpu_inference.schema.bundle import bundle, follow, source
@@ -72,6 +73,9 @@ def _name(error: _Error, path: Path) -> Mistake:
     if error.validator == "not":
         message = f"YAML reads the name {key}, unless it is quoted, as a boolean or null"
         return Mistake("schema-name", (*path, key), message, "choose another name", about_key=True)
+    if error.validator == "enum":
+        fix = _right_key(key, error.validator_value)
+        return Mistake("schema-unknown-key", (*path, key), f"unknown key `{key}`", fix, about_key=True)
     wish = error.validator_value if error.validator == "pattern" else f"{error.validator} {error.validator_value}"
     fix = f"use a name that matches {wish}" if error.validator == "pattern" else f"use a shorter name ({wish})"
     return Mistake("schema-name", (*path, key), f"`{key}` cannot be a name here", fix, about_key=True)
@@ -247,8 +251,17 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 def show(value: Any) -> str:
     """A value on one line, cut where it is long."""
-    text = " ".join(json.dumps(value, ensure_ascii=False).split())
+    text = " ".join(json.dumps(_beginning(value), ensure_ascii=False).split())
     return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _beginning(value: Any) -> Any:
+    """As much of a value as can be shown: the whole may have megabytes."""
+    if isinstance(value, str):
+        return value[:200]
+    if isinstance(value, dict):
+        return {key[:200]: _beginning(child) for key, child in islice(value.items(), 20)}
+    return [_beginning(child) for child in value[:20]] if isinstance(value, list) else value
 
 
 def _kind(value: Any) -> str:

@@ -60,20 +60,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from gpu_inference.inputs import subjects
+    from gpu_inference.inputs import files
     from gpu_inference.reporters import reporter
     from gpu_inference.validate.accepted import without_known
-    from gpu_inference.validate.engine import Subject, check
+    from gpu_inference.validate.engine import Subject, judge, together
+    from gpu_inference.validate.many import judge_all
     from gpu_inference.values.loader import load
 
     if not args.files and not args.layers:
         raise UserError("no values file given", fix="name files to check each alone, or layers of a release with -f")
     if [str(path) for path in (*args.files, *args.layers)].count("-") > 1:
         raise UserError("standard input can be read only once", fix="give - once")
-    found = list(subjects(args.files))
+    judged = judge_all(list(files(args.files)))
     if args.layers:
-        found.append(Subject([load(path) for path in args.layers]))
-    report = replace(check(found), fail_on=args.fail_on)
+        judged.append(judge(Subject([load(path) for path in args.layers])))
+    report = replace(together(judged), fail_on=args.fail_on)
     if args.baseline:
         report = replace(report, findings=without_known(report.findings, args.baseline))
     verbosity = 1 + args.verbose - args.quiet

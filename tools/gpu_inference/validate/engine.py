@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
@@ -17,7 +17,6 @@ from gpu_inference.values.loader import Document, Problem
 from gpu_inference.values.merge import merge_layers
 from gpu_inference.values.parameters import Parameter, ParameterError, with_parameters
 from gpu_inference.values.tree import Tree, format_path
-
 
 # Of a file with more, the first ones say what it is: none of ours.
 MAX_MISTAKES = 1000
@@ -36,16 +35,35 @@ class Subject:
         return self.label or " + ".join(layer.file for layer in self.layers)
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A subject's name, its findings, and the lines of its files."""
+
+    name: str
+    findings: Sequence[Finding]
+    sources: Mapping[str, Sequence[str]]
+
+
 def check(subjects: Iterable[Subject], today: date | None = None) -> Report:
     """A report on all subjects; what several of them share is reported once. `today` decides which of the comments that
     ignore a finding have ended."""
+    return together(map(judge, subjects), today)
+
+
+def judge(subject: Subject) -> Judged:
+    """What is wrong with one subject."""
+    return Judged(subject.name, _check(subject), {layer.file: layer.lines for layer in subject.layers})
+
+
+def together(judged: Iterable[Judged], today: date | None = None) -> Report:
+    """The report of check() on subjects that have been judged."""
     findings: dict[Finding, None] = {}
     names = []
-    sources: dict[str, list[str]] = {}
-    for subject in subjects:
-        names.append(subject.name)
-        findings |= dict.fromkeys(_check(subject))
-        sources |= {layer.file: layer.lines for layer in subject.layers}
+    sources: dict[str, Sequence[str]] = {}
+    for one in judged:
+        names.append(one.name)
+        findings |= dict.fromkeys(one.findings)
+        sources |= one.sources
     return Report(without_ignored(list(findings), sources, today or date.today()), names, sources)
 
 

@@ -74,7 +74,7 @@ def load(path: FilePath) -> Document:
 
 
 def parse(content: bytes, file: str, first_line: int = 1) -> Document:
-    """The values in a file's bytes; `file` is what positions say, and the content's first line is `first_line` of it."""
+    """The values in a file's bytes; `file` is what positions say, and the content begins at its line `first_line`."""
     if len(content) > MAX_BYTES:
         at = Position(file, 1, 1)
         problem = Problem("size", f"larger than {MAX_BYTES >> 20} MiB, which no release can be", "split it", at)
@@ -196,9 +196,7 @@ class _Parser:
         except yaml.MarkedYAMLError as error:
             raise self._syntax(error) from error
         except yaml.YAMLError as error:
-            raise self._fail(
-                "syntax", str(error).splitlines()[0], "correct the YAML", self._start()
-            ) from error
+            raise self._fail("syntax", str(error).splitlines()[0], "correct the YAML", self._start()) from error
         self._check_rest(roots)
         return roots[0] if roots else None
 

@@ -63,23 +63,35 @@ def _unclear(manifest: Manifest, at: Tree, message: str) -> Document:
     return problem(manifest, at, "not-expanded", message, "check those applications' values files by themselves")
 
 
+def _entries(generator: Any, key: str) -> list[dict[str, Any]]:
+    """The maps in a list of a generator; what is neither is for the cluster to refuse."""
+    found = generator.get(key) if isinstance(generator, dict) else None
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+
 def _list(_: Manifest, generator: Any) -> Iterator[dict[str, Any]]:
-    yield from generator.get("elements") or []
+    yield from _entries(generator, "elements")
 
 
 def _git(manifest: Manifest, generator: Any) -> Iterator[dict[str, Any]]:
     root = checkout(manifest.path)
     for kind in ("files", "directories"):
-        entries = generator.get(kind) or []
         found: dict[Path, None] = {}
-        for entry in entries:
-            wanted = [p for p in sorted(root.glob(entry["path"])) if p.is_dir() == (kind == "directories")]
+        for entry in _entries(generator, kind):
+            wanted = [p for p in _matching(root, entry.get("path")) if p.is_dir() == (kind == "directories")]
             if entry.get("exclude"):
                 found = {path: None for path in found if path not in wanted}
             else:
                 found |= dict.fromkeys(wanted)
         for path in found:
             yield {**_content(path), "path": _path(path.relative_to(root), kind == "directories")}
+
+
+def _matching(root: Path, pattern: Any) -> list[Path]:
+    try:
+        return sorted(root.glob(str(pattern or "")))
+    except (ValueError, NotImplementedError):  # an empty pattern, `a**`, an absolute one
+        return []
 
 
 def _content(path: Path) -> dict[str, Any]:

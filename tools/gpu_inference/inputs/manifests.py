@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from gpu_inference.values.loader import Document, parse
+from gpu_inference.values.loader import Document, Problem, parse
 from gpu_inference.values.tree import Position, Tree
 
 
@@ -37,6 +37,9 @@ class Manifest:
             return []
         if isinstance(tree.value, str):
             return [self._of_text(tree)]
+        if not isinstance(tree.value, dict):
+            found = Problem("type", "values are a map of keys to values", "write `key: value` lines", tree.at)
+            return [replace(self.document, tree=Tree({}, tree.at), problems=[found], complete=False)]
         return [replace(self.document, tree=tree, problems=[])]
 
     def _of_text(self, tree: Tree) -> Document:

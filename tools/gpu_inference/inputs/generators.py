@@ -12,11 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from gpu_inference.errors import UserError
 from gpu_inference.inputs.manifests import Manifest
 from gpu_inference.inputs.source import checkout, problem, too_large
-from gpu_inference.values.loader import MAX_NODES, Document
+from gpu_inference.values.loader import MAX_NODES, Document, load
 from gpu_inference.values.tree import Tree
 
 _FIELD = re.compile(r"{{-?\s*(.+?)\s*-?}}")
@@ -90,7 +89,7 @@ def _git(manifest: Manifest, generator: Any) -> Iterator[dict[str, Any]]:
 def _matching(root: Path, pattern: Any) -> list[Path]:
     try:
         return sorted(root.glob(str(pattern or "")))
-    except (ValueError, NotImplementedError):  # an empty pattern, `a**`, an absolute one
+    except (OSError, ValueError, NotImplementedError):  # an empty pattern, `a**`, an absolute one
         return []
 
 
@@ -98,10 +97,10 @@ def _content(path: Path) -> dict[str, Any]:
     if path.is_dir():
         return {}
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
-    except (OSError, ValueError, yaml.YAMLError):
+        found: dict[str, Any] = load(path).tree.plain()
+    except UserError:
         return {}
-    return content if isinstance(content, dict) else {}
+    return found
 
 
 def _path(path: Path, folder: bool) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def folder(tmp_path):
 def test_several_processes_report_what_one_does(folder):
     found = list(files([folder]))
     assert len(found) > 2 * many._FILES_EACH
-    alone, shared = (together(many.judge_all(found, processes)) for processes in (1, 3))
+    alone, shared = (together(many.judge_all(found, processes=processes)) for processes in (1, 3))
     assert alone == shared
     assert [finding.file for finding in alone.errors] == [str(folder / f"{n}-a.yaml") for n in range(2)]
     assert alone.checked == [str(file.path) for file in found]
@@ -41,16 +41,16 @@ def test_several_processes_report_what_one_does(folder):
 
 def test_a_file_that_cannot_be_read_ends_it(folder):
     with pytest.raises(UserError, match=r"cannot read .*missing\.yaml") as caught:
-        many.judge_all([*files([folder]), File(folder / "missing.yaml")], 2)
+        many.judge_all([*files([folder]), File(folder / "missing.yaml")], processes=2)
     assert caught.value.fix
 
 
 def test_a_bar_goes_to_the_terminal_and_only_there(folder, monkeypatch, capsys):
     monkeypatch.setattr(many, "_PATIENCE_SECONDS", 0.0)
-    many.judge_all(list(files([folder]))[:3], 1)
+    many.judge_all(list(files([folder]))[:3], processes=1)
     assert capsys.readouterr() == ("", "")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    many.judge_all(list(files([folder]))[:3], 1)
+    many.judge_all(list(files([folder]))[:3], processes=1)
     out, err = capsys.readouterr()
     assert not out
     assert "3/3" in err
@@ -66,7 +66,7 @@ from pathlib import Path
 from gpu_inference.validate import many
 from gpu_inference import cli
 many._cores = lambda: 2
-def slow(some):
+def slow(*_):
     print("begun", flush=True)
     time.sleep(60)
 many._judge_files = slow

@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpu_inference.errors import UserError
 from gpu_inference.report import SEVERITIES, use_color
 from gpu_inference.reporters import FORMATS
+
+if TYPE_CHECKING:
+    from gpu_inference.validate.context import Context
 
 _EPILOG = """\
 Each FILE is judged alone over the chart's defaults. An Argo CD Application or ApplicationSet, a Flux HelmRelease and a
@@ -49,6 +54,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the mildest severity that makes the exit code 1: error, warning, info or never (default: error)",
     )
     parser.add_argument(
+        "--kube-version", metavar="VERSION", help="of the cluster, as helm's: 1.34 or v1.34.2 (default: the profile's)"
+    )
+    parser.add_argument(
+        "--cluster-profile",
+        type=Path,
+        metavar="PROFILE",
+        help="a cluster's nodes and APIs, as `gpu-inference cluster profile` writes them: also say what would wait for "
+        "a node for ever",
+    )
+    parser.add_argument(
         "--baseline",
         type=Path,
         metavar="REPORT",
@@ -57,6 +72,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="count", default=0, help="findings only")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="also name what was checked")
     parser.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="default: auto")
+
+
+def _context(args: argparse.Namespace) -> Context:
+    """What the options tell of the cluster; reading a profile takes modules that nothing else here needs."""
+    from gpu_inference.validate.context import Context
+
+    if not (args.kube_version or args.cluster_profile):
+        return Context()
+    from gpu_inference.cluster.profile import load_profile, version
+
+    profile = load_profile(args.cluster_profile) if args.cluster_profile else None
+    known = profile.kubernetes if profile else None
+    return Context(version(args.kube_version) if args.kube_version else known, profile)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,9 +99,10 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("no values file given", fix="name files to check each alone, or layers of a release with -f")
     if [str(path) for path in (*args.files, *args.layers)].count("-") > 1:
         raise UserError("standard input can be read only once", fix="give - once")
-    judged = judge_all(list(files(args.files)))
+    how = partial(judge, context=_context(args))
+    judged = judge_all(list(files(args.files)), how)
     if args.layers:
-        judged.append(judge(Subject([load(path) for path in args.layers])))
+        judged.append(how(Subject([load(path) for path in args.layers])))
     report = replace(together(judged), fail_on=args.fail_on)
     if args.baseline:
         report = replace(report, findings=without_known(report.findings, args.baseline))

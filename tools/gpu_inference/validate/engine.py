@@ -11,6 +11,7 @@ from gpu_inference.report import Finding, Report
 from gpu_inference.resolve import merged
 from gpu_inference.validate.accepted import without_ignored
 from gpu_inference.validate.catalogue import catalogue
+from gpu_inference.validate.context import NOTHING_KNOWN, Context
 from gpu_inference.validate.rules import broken_rules, unknown_names
 from gpu_inference.validate.schema_errors import Mistake, mistakes
 from gpu_inference.values.loader import Document, Problem
@@ -44,15 +45,15 @@ class Judged:
     sources: Mapping[str, Sequence[str]]
 
 
-def check(subjects: Iterable[Subject], today: date | None = None) -> Report:
+def check(subjects: Iterable[Subject], today: date | None = None, context: Context = NOTHING_KNOWN) -> Report:
     """A report on all subjects; what several of them share is reported once. `today` decides which of the comments that
-    ignore a finding have ended."""
-    return together(map(judge, subjects), today)
+    ignore a finding have ended; `context` is what is known of the cluster."""
+    return together((judge(subject, context) for subject in subjects), today)
 
 
-def judge(subject: Subject) -> Judged:
+def judge(subject: Subject, context: Context = NOTHING_KNOWN) -> Judged:
     """What is wrong with one subject."""
-    return Judged(subject.name, _check(subject), {layer.file: layer.lines for layer in subject.layers})
+    return Judged(subject.name, _check(subject, context), {layer.file: layer.lines for layer in subject.layers})
 
 
 def together(judged: Iterable[Judged], today: date | None = None) -> Report:
@@ -67,7 +68,7 @@ def together(judged: Iterable[Judged], today: date | None = None) -> Report:
     return Report(without_ignored(list(findings), sources, today or date.today()), names, sources)
 
 
-def _check(subject: Subject) -> list[Finding]:
+def _check(subject: Subject, context: Context) -> list[Finding]:
     problems = [_of_problem(problem) for layer in subject.layers for problem in layer.problems]
     if not all(layer.complete for layer in subject.layers):
         return problems
@@ -82,7 +83,7 @@ def _check(subject: Subject) -> list[Finding]:
         wrong = {mistake.path for mistake in found}
         found += [mistake for mistake in unknown_names(values) if mistake.path not in wrong]
     else:
-        found += broken_rules(values)
+        found += broken_rules(values, context)
     return problems + [_of_mistake(mistake, tree) for mistake in found]
 
 

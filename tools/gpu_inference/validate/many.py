@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 
 from gpu_inference.inputs import File, subjects_of
-from gpu_inference.validate.engine import Judged, judge
+from gpu_inference.validate.engine import Judged, Subject, judge
 
 # What a process must have to do to be worth its start.
 _FILES_EACH = 16
@@ -24,15 +24,18 @@ _CHUNK = 4
 _PATIENCE_SECONDS = 1.0
 
 
-def judge_all(files: Sequence[File], processes: int | None = None) -> list[Judged]:
-    """What is wrong with every subject of the files. UserError for the first that cannot be read."""
+Judge = Callable[[Subject], Judged]
+
+
+def judge_all(files: Sequence[File], how: Judge = judge, processes: int | None = None) -> list[Judged]:
+    """What `how` says of every subject of the files. UserError for the first that cannot be read."""
     wanted = min(processes or _cores(), len(files) // _FILES_EACH)
     # A child's standard input is empty.
     if wanted < 2 or any(str(file.path) == "-" for file in files):
-        return _collect(map(_judge_file, files), len(files))
+        return _collect((_judge_file(file, how) for file in files), len(files))
     with _pool(wanted) as pool:
         # Not pool.map: it cancels what is left, which the pool's own thread trips over when the children are gone.
-        chunks = [pool.submit(_judge_files, files[n : n + _CHUNK]) for n in range(0, len(files), _CHUNK)]
+        chunks = [pool.submit(_judge_files, files[n : n + _CHUNK], how) for n in range(0, len(files), _CHUNK)]
         return _collect((judged for chunk in chunks for judged in chunk.result()), len(files))
 
 
@@ -41,12 +44,12 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _judge_file(file: File) -> list[Judged]:
-    return [judge(subject) for subject in subjects_of(file)]
+def _judge_file(file: File, how: Judge) -> list[Judged]:
+    return [how(subject) for subject in subjects_of(file)]
 
 
-def _judge_files(files: Sequence[File]) -> list[list[Judged]]:
-    return [_judge_file(file) for file in files]
+def _judge_files(files: Sequence[File], how: Judge) -> list[list[Judged]]:
+    return [_judge_file(file, how) for file in files]
 
 
 @contextmanager
@@ -73,8 +76,6 @@ def _die_on_interrupt() -> None:
 
 def _read_chart() -> None:
     """Reads the chart's schema, presets and defaults, once for all children."""
-    from gpu_inference.validate.engine import Subject
-
     judge(Subject([]))
 
 

@@ -12,8 +12,12 @@ from typing import Any
 from gpu_inference.resolve import resolve_values
 from gpu_inference.validate import (
     capacity_rules,
+    cluster_api_rules,
+    cluster_counts,
+    cluster_rules,
     health_rules,
     job_rules,
+    kubernetes_rules,
     operator_rules,
     runtime_rules,
     scaling_rules,
@@ -22,6 +26,7 @@ from gpu_inference.validate import (
     traffic,
     workload_rules,
 )
+from gpu_inference.validate.context import NOTHING_KNOWN, Context
 from gpu_inference.validate.schema_errors import Mistake, mistakes, nearest, show
 from gpu_inference.values.presets import KINDS, Kind, load_presets
 from gpu_inference.values.tree import Path
@@ -51,12 +56,14 @@ _MIB = {"Mi": 1, "Gi": 1024, "Ti": 1024 * 1024}
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What a rule looks at: a model's resolved spec, its presets, and the values they came from."""
+    """What a rule looks at: a model's resolved spec, its presets, the values they came from, and what is known of the
+    cluster."""
 
     name: str
     spec: Mapping[str, Any]
     cloud: Mapping[str, Any]
     values: Mapping[str, Any]
+    context: Context = NOTHING_KNOWN
 
     @property
     def runtime(self) -> Mapping[str, Any]:
@@ -71,20 +78,24 @@ class Model:
         return Mistake(rule, ("models", self.name, *path.split(".")) if path else ("models", self.name), message, fix)
 
 
-def broken_rules(values: Mapping[str, Any]) -> Iterator[Mistake]:
+def broken_rules(values: Mapping[str, Any], context: Context = NOTHING_KNOWN) -> Iterator[Mistake]:
     """Mistakes in merged values that satisfy the schema."""
     presets = list(_presets(values))
     yield from presets
     if presets:
         return
     release = resolve_values(values)
-    models = [Model(name, spec, release["cloudPreset"], values) for name, spec in release["models"].items()]
+    cloud = release["cloudPreset"]
+    models = [Model(name, spec, cloud, values, context) for name, spec in release["models"].items()]
     for model in models:
         for rule in _RULES:
             yield from rule(model)
     yield from traffic.routes(models)
     yield from storage_rules.names(models)
     yield from job_rules.release(values, models)
+    yield from kubernetes_rules.release(context)
+    yield from cluster_counts.release(models)
+    yield from cluster_api_rules.release(values, context)
 
 
 def _presets(values: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -314,6 +325,9 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     *job_rules.RULES,
     *health_rules.RULES,
     *capacity_rules.RULES,
+    *kubernetes_rules.RULES,
+    *cluster_rules.RULES,
+    *cluster_api_rules.RULES,
 )
 
 

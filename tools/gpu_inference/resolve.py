@@ -20,7 +20,7 @@ from gpu_inference.errors import UserError
 from gpu_inference.paths import CHART
 from gpu_inference.values.loader import Document, load
 from gpu_inference.values.merge import helm_values
-from gpu_inference.values.presets import KINDS, load_presets, overlay
+from gpu_inference.values.presets import KINDS, copied, load_presets, overlay
 from gpu_inference.values.tree import Tree
 
 Spec = dict[str, Any]
@@ -208,9 +208,10 @@ def place(spec: Mapping[str, Any], runtime: Mapping[str, Any]) -> dict[str, str]
 
 
 def _pick(what: str, name: str, known: Mapping[str, Spec], path: str) -> Spec:
+    """A copy of a preset: what is resolved belongs to who asked."""
     if name not in known:
         raise UserError(f"{path}: unknown {what} {name!r}", fix=f"use one of {', '.join(sorted(known))}", exit_code=1)
-    return known[name]
+    return copied(known[name])
 
 
 @cache

@@ -41,6 +41,7 @@ gpu-inference.check.model asks one model what every model is asked.
 {{- template "gpu-inference.check.neighbours" . }}
 {{- template "gpu-inference.check.rollout" . }}
 {{- template "gpu-inference.check.claims" . }}
+{{- if hasKey .spec.canary "request" }}{{ template "gpu-inference.check.canary" . }}{{ end }}
 {{- $service := .spec.service }}
 {{- if or $service.nodePorts (hasKey $service "loadBalancerSourceRanges") (hasKey $service "externalTrafficPolicy") }}
   {{- template "gpu-inference.check.service" . }}

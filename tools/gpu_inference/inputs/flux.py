@@ -59,7 +59,8 @@ def _waits(manifest: Manifest) -> Iterator[Wait]:
 
 def _referenced(manifest: Manifest, reference: Tree) -> Iterator[Tree | Document]:
     """The text a ConfigMap holds, looked for beside the release; a Secret's is nobody's business here."""
-    fields = {"kind": "", "name": "", "valuesKey": "values.yaml", "optional": False, **reference.plain()}
+    given = reference.plain() if isinstance(reference.value, dict) else {}
+    fields = {"kind": "", "name": "", "valuesKey": "values.yaml", "optional": False, **given}
     for file in sorted({*manifest.path.resolve().parent.glob("*.yaml"), *manifest.path.resolve().parent.glob("*.yml")}):
         for other in documents(load(manifest.path if file == manifest.path.resolve() else Path(file)), manifest.path):
             named = other.at("metadata", "name")

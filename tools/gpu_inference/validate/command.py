@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,20 +138,27 @@ def _renderer() -> Renderer:
 
 
 def run(args: argparse.Namespace) -> int:
-    from gpu_inference.inputs import subjects
+    from gpu_inference.inputs import files, subjects
     from gpu_inference.reporters import reporter
     from gpu_inference.validate.accepted import without_known
-    from gpu_inference.validate.engine import Subject, check
+    from gpu_inference.validate.engine import Subject, judge, together
+    from gpu_inference.validate.many import judge_all
     from gpu_inference.values.loader import load
 
     if not args.files and not args.layers:
         raise UserError("no values file given", fix="name files to check each alone, or layers of a release with -f")
     if [str(path) for path in (*args.files, *args.layers)].count("-") > 1:
         raise UserError("standard input can be read only once", fix="give - once")
-    found = list(subjects(args.files))
-    if args.layers:
-        found.append(Subject([load(path) for path in args.layers]))
-    report = replace(check(found, context=_context(args, found)), fail_on=args.fail_on)
+    layers = [Subject([load(path) for path in args.layers])] if args.layers else []
+    if args.configs:  # whose models are looked for in all values first
+        given = [*subjects(args.files), *layers]
+        context = _context(args, given)
+        judged = [judge(subject, context) for subject in given]
+    else:
+        how = partial(judge, context=_context(args, ()))
+        judged = judge_all(list(files(args.files)), how, worth=1 if args.render else 16)
+        judged += map(how, layers)
+    report = replace(together(judged), fail_on=args.fail_on)
     if args.baseline:
         report = replace(report, findings=without_known(report.findings, args.baseline))
     verbosity = 1 + args.verbose - args.quiet

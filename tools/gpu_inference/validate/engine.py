@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import islice
 from typing import Any
 
 from gpu_inference.report import Finding, Report
@@ -22,6 +21,9 @@ from gpu_inference.values.loader import Document, Problem
 from gpu_inference.values.merge import merge_layers
 from gpu_inference.values.parameters import Parameter, ParameterError, with_parameters
 from gpu_inference.values.tree import Tree, format_path
+
+# Of a file with more, the first ones say what it is: none of ours.
+MAX_MISTAKES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +41,36 @@ class Subject:
         return self.label or " + ".join(layer.file for layer in self.layers)
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A subject's name, its findings, and the lines of its files."""
+
+    name: str
+    findings: Sequence[Finding]
+    sources: Mapping[str, Sequence[str]]
+
+
 def check(subjects: Iterable[Subject], today: date | None = None, context: Context = NOTHING_KNOWN) -> Report:
     """A report on all subjects; what several of them share is reported once. `today` decides which of the comments that
     ignore a finding have ended; `context` is what is known beside the values."""
+    return together((judge(subject, context) for subject in subjects), today)
+
+
+def judge(subject: Subject, context: Context = NOTHING_KNOWN) -> Judged:
+    """What is wrong with one subject."""
+    return Judged(subject.name, _check(subject, context), {layer.file: layer.lines for layer in subject.layers})
+
+
+def together(judged: Iterable[Judged], today: date | None = None) -> Report:
+    """The report of check() on subjects that have been judged."""
     findings: dict[Finding, None] = {}
     names = []
-    sources: dict[str, list[str]] = {}
-    for subject, found in _all(subjects, context):
-        names.append(subject.name)
-        findings |= dict.fromkeys(found)
-        sources |= {layer.file: layer.lines for layer in subject.layers}
+    sources: dict[str, Sequence[str]] = {}
+    for one in judged:
+        names.append(one.name)
+        findings |= dict.fromkeys(one.findings)
+        sources |= one.sources
     return Report(without_ignored(list(findings), sources, today or date.today()), names, sources)
-
-
-def _all(subjects: Iterable[Subject], context: Context) -> Iterator[tuple[Subject, list[Finding]]]:
-    if context.renderer is None:
-        yield from ((subject, _check(subject, context)) for subject in subjects)
-        return
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # it is helm that takes the time
-        yield from pool.map(lambda subject: (subject, _check(subject, context)), subjects)
 
 
 def _check(subject: Subject, context: Context) -> list[Finding]:
@@ -71,7 +84,7 @@ def _check(subject: Subject, context: Context) -> list[Finding]:
     except ParameterError as error:
         return [*problems, _of_problem(Problem("parameter", str(error), "write it as in helm --set", error.at))]
     values = tree.plain()
-    found = list(mistakes(values))
+    found = list(islice(mistakes(values), MAX_MISTAKES))
     if found:  # other rules across fields take the types for granted
         wrong = {mistake.path for mistake in found}
         found += [mistake for mistake in unknown_names(values) if mistake.path not in wrong]

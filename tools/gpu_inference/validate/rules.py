@@ -137,7 +137,7 @@ def _presets(values: Mapping[str, Any]) -> Iterator[Mistake]:
     for kind, name, path in _named(values):
         known = presets[kind]
         yield from _unknown(kind, name, known, path)
-        if name in known:
+        if name in values[kind] and name in known:  # the chart's own are whole
             for mistake in mistakes(known[name], f"{kind.removesuffix('s')}Whole"):
                 yield replace(mistake, rule="incomplete-preset", path=(kind, name, *mistake.path))
 

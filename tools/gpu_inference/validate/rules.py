@@ -12,12 +12,16 @@ from typing import Any
 from gpu_inference.resolve import resolve_values
 from gpu_inference.validate import (
     capacity_rules,
+    contract_rules,
+    ending_rules,
     health_rules,
     job_rules,
     operator_rules,
+    probe_rules,
     runtime_rules,
     scaling_rules,
     sharing_rules,
+    signal_rules,
     storage_rules,
     traffic,
     workload_rules,
@@ -314,6 +318,10 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     *job_rules.RULES,
     *health_rules.RULES,
     *capacity_rules.RULES,
+    *probe_rules.RULES,
+    *ending_rules.RULES,
+    *contract_rules.RULES,
+    *signal_rules.RULES,
 )
 
 

@@ -121,7 +121,8 @@ def _shell(model: Model) -> Iterator[Mistake]:
     path = (*at, "command", 2)
     if (model.runtime["args"] or model.spec["extraArgs"]) and "$" not in script:
         message = "leaves out the server's arguments, which the chart appends"
-        fix = 'end it with "$@", and put a word for $0 behind it'
+        fix = f"write [{words[0]}, -c, 'exec {script} \"$@\"', {words[0]}]"
+        fix = fix if len(script) < 60 and "\n" not in script else 'end it with "$@", and put a word for $0 behind it'
         yield replace(Mistake("shell-command", path, message, fix), severity="error")
     # Of a single command most shells make their own process.
     elif not re.search(r"\bexec\s", script) and re.search(r"[;&|\n]", script.strip()):

@@ -27,6 +27,7 @@ from gpu_inference.validate import (
     workload_rules,
 )
 from gpu_inference.validate.schema_errors import Mistake, mistakes, nearest, show
+from gpu_inference.validate.servers import below
 from gpu_inference.values.presets import KINDS, Kind, load_presets
 from gpu_inference.values.tree import Path
 
@@ -236,16 +237,17 @@ def _environment(model: Model) -> Iterator[Mistake]:
 
 def _resources(model: Model) -> Iterator[Mistake]:
     cpu, memory = model.spec["resources"]["cpu"], model.spec["resources"]["memory"]
-    for path, below in (
+    for path, less in (
         ("resources.memory.limits", _mib(memory["limits"]) < _mib(memory["requests"])),
         ("resources.cpu.limits", cpu["limits"] < cpu["requests"]),
     ):
-        if below:
+        if less:
             limit, request = model.at(path), model.at(path.replace("limits", "requests"))
             yield model.mistake("limits", path, f"{limit} is less than what is requested, {request}", "raise it")
     gpu = model.spec["acceleratorPreset"]["resource"]
-    for what, amounts in model.spec["container"].get("resources", {}).items():
-        if gpu in amounts:
+    resources = below(model.spec["container"], "resources")
+    for what in resources:
+        if gpu in below(resources, what):
             place: Path = ("models", model.name, "container", "resources", what, gpu)
             yield Mistake("gpu-amount", place, "would contradict accelerator.count", "set accelerator.count instead")
 

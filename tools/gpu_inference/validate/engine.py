@@ -10,8 +10,10 @@ from gpu_inference.report import Finding, Report
 from gpu_inference.resolve import merged
 from gpu_inference.validate.accepted import without_ignored
 from gpu_inference.validate.catalogue import catalogue
+from gpu_inference.validate.context import NOTHING_KNOWN, Context
 from gpu_inference.validate.rules import broken_rules, unknown_names
 from gpu_inference.validate.schema_errors import Mistake, mistakes
+from gpu_inference.validate.waiting import Wait, impatient
 from gpu_inference.values.loader import Document, Problem
 from gpu_inference.values.merge import merge_layers
 from gpu_inference.values.parameters import Parameter, ParameterError, with_parameters
@@ -20,31 +22,33 @@ from gpu_inference.values.tree import Tree, format_path
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What belongs together: layers, and single values set over them. `label` is what reports call it."""
+    """What belongs together: layers, and single values set over them. `label` is what reports call it; `waits`: how
+    long whoever installs it waits for its pods."""
 
     layers: Sequence[Document]
     label: str = ""
     parameters: Sequence[Parameter] = ()
+    waits: tuple[Wait, ...] = ()
 
     @property
     def name(self) -> str:
         return self.label or " + ".join(layer.file for layer in self.layers)
 
 
-def check(subjects: Iterable[Subject], today: date | None = None) -> Report:
+def check(subjects: Iterable[Subject], today: date | None = None, context: Context = NOTHING_KNOWN) -> Report:
     """A report on all subjects; what several of them share is reported once. `today` decides which of the comments that
-    ignore a finding have ended."""
+    ignore a finding have ended; `context` is what is known beside the values."""
     findings: dict[Finding, None] = {}
     names = []
     sources: dict[str, list[str]] = {}
     for subject in subjects:
         names.append(subject.name)
-        findings |= dict.fromkeys(_check(subject))
+        findings |= dict.fromkeys(_check(subject, context))
         sources |= {layer.file: layer.lines for layer in subject.layers}
     return Report(without_ignored(list(findings), sources, today or date.today()), names, sources)
 
 
-def _check(subject: Subject) -> list[Finding]:
+def _check(subject: Subject, context: Context) -> list[Finding]:
     problems = [_of_problem(problem) for layer in subject.layers for problem in layer.problems]
     if not all(layer.complete for layer in subject.layers):
         return problems
@@ -59,7 +63,9 @@ def _check(subject: Subject) -> list[Finding]:
         wrong = {mistake.path for mistake in found}
         found += [mistake for mistake in unknown_names(values) if mistake.path not in wrong]
     else:
-        found += broken_rules(values)
+        found += broken_rules(values, context)
+        late = impatient(subject.waits, values) if subject.waits else ()
+        return [*problems, *(_of_mistake(mistake, tree) for mistake in found), *late]
     return problems + [_of_mistake(mistake, tree) for mistake in found]
 
 

@@ -137,3 +137,12 @@ def test_every_known_failure_has_a_rule_or_a_reason():
     left = sorted({*numbers()} - covered - dropped().keys())
     print("neither a rule nor a reason:", *left)
     assert set(left) <= undecided
+
+
+@pytest.mark.parametrize("code", dropped())
+def test_what_a_reason_names_is_there(code):
+    """Tests by file and name, and files."""
+    paths = re.findall(r"\b(?:tests|chart)/[\w./]+\.(?:py|yaml)", dropped()[code])
+    text = "".join((HERE.parents[1] / path).read_text(encoding="utf-8") for path in paths)
+    for test in re.findall(r"\btest_\w+\b(?!\.py)", dropped()[code]):
+        assert f"def {test}(" in text, test

@@ -26,6 +26,7 @@ helmfile are judged as the values they install the chart with, a folder by every
 are layers of one release, merged as Helm merges them; a finding names the layer that set the value. A comment
 accepts one:
   # gpu-inference: ignore RULE until YYYY-MM-DD: why
+`gpu-inference rules RULE` says why a rule is there.
 Exit code: 0 fine, 1 findings of --fail-on's severity or worse, 2 wrong usage.
 """
 

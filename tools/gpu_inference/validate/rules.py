@@ -17,17 +17,21 @@ from gpu_inference.validate import (
     cluster_api_rules,
     cluster_counts,
     cluster_rules,
+    contract_rules,
+    ending_rules,
     estimate_rules,
     gitops_rules,
     health_rules,
     job_rules,
     kubernetes_rules,
     operator_rules,
+    probe_rules,
     production_rules,
     runtime_rules,
     scaling_rules,
     security_rules,
     sharing_rules,
+    signal_rules,
     sizing_rules,
     storage_rules,
     traffic,
@@ -35,6 +39,7 @@ from gpu_inference.validate import (
 )
 from gpu_inference.validate.context import NOTHING_KNOWN, Context
 from gpu_inference.validate.schema_errors import Mistake, mistakes, nearest, show
+from gpu_inference.validate.servers import below
 from gpu_inference.values.presets import KINDS, Kind, load_presets
 from gpu_inference.values.tree import Path
 
@@ -277,16 +282,17 @@ def _environment(model: Model) -> Iterator[Mistake]:
 
 def _resources(model: Model) -> Iterator[Mistake]:
     cpu, memory = model.spec["resources"]["cpu"], model.spec["resources"]["memory"]
-    for path, below in (
+    for path, less in (
         ("resources.memory.limits", _mib(memory["limits"]) < _mib(memory["requests"])),
         ("resources.cpu.limits", cpu["limits"] < cpu["requests"]),
     ):
-        if below:
+        if less:
             limit, request = model.at(path), model.at(path.replace("limits", "requests"))
             yield model.mistake("limits", path, f"{limit} is less than what is requested, {request}", "raise it")
     gpu = model.spec["acceleratorPreset"]["resource"]
-    for what, amounts in model.spec["container"].get("resources", {}).items():
-        if gpu in amounts:
+    resources = below(model.spec["container"], "resources")
+    for what in resources:
+        if gpu in below(resources, what):
             place: Path = ("models", model.name, "container", "resources", what, gpu)
             yield Mistake("gpu-amount", place, "would contradict accelerator.count", "set accelerator.count instead")
 
@@ -359,6 +365,10 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     *job_rules.RULES,
     *health_rules.RULES,
     *capacity_rules.RULES,
+    *probe_rules.RULES,
+    *ending_rules.RULES,
+    *contract_rules.RULES,
+    *signal_rules.RULES,
     *sizing_rules.RULES,
     *estimate_rules.RULES,
     *security_rules.RULES,

@@ -101,7 +101,7 @@ def _ports(release: Release) -> Iterator[Fault]:
                         message = f"asks port {port} of {container['name']}, which has no port of this name"
                         known = ", ".join(sorted(filter(None, names)))
                         fix = f"use one of {known}, or a number" if known else "use a number, or name the port in ports"
-                        yield Fault("probe-port", pod.obj, (*pod.path, *path, *where, action, "port"), message, fix)
+                        yield Fault("named-port", pod.obj, (*pod.path, *path, *where, action, "port"), message, fix)
 
 
 def _names(release: Release) -> Iterator[Fault]:

@@ -13,7 +13,7 @@ in a Deployment, as gpu-inference.pod.spec; the first line follows the dash.
 
 {{- define "gpu-inference.container.text" -}}
 name: server
-          image: {{ include "gpu-inference.container.image" .spec.image | toJson }}
+          image: {{ .image }}
           imagePullPolicy: {{ .spec.image.pullPolicy }}
           {{- with .runtime.command }}
           command: {{ toJson . }}
@@ -44,8 +44,7 @@ name: server
           {{- end }}
           resources:
             {{- template "gpu-inference.resources.container" . }}
-          securityContext:
-            {{- include "gpu-inference.security.container" .spec.security | nindent 12 }}
+          securityContext: {{ template "gpu-inference.security.container" .spec.security }}
           volumeMounts:
             {{- template "gpu-inference.volumes.container" . }}
 {{- end }}

@@ -51,7 +51,7 @@ gpu-inference.download.rest: it asks for less than any server, so that the pod i
 {{- end }}
 
 {{- define "gpu-inference.download.python" -}}
-{{ with or (get .spec.storage.download "image") .spec.test.image }}{{ toJson . }}{{ else }}{{ include "gpu-inference.container.image" .spec.image | toJson }}{{ end }}
+{{ with or .spec.storage.download.image .spec.test.image }}{{ toJson . }}{{ else }}{{ .image }}{{ end }}
 {{- end }}
 
 {{/*
@@ -106,8 +106,7 @@ gpu-inference.download.pod is the spec of a Job's pod.
       imagePullSecrets:
         {{- toYaml . | nindent 8 }}
       {{- end }}
-      securityContext:
-        {{- include "gpu-inference.security.pod" .spec.security | nindent 8 }}
+      securityContext: {{ template "gpu-inference.security.pod" .spec.security }}
       containers:
         {{- template "gpu-inference.download.container" . }}
       volumes:

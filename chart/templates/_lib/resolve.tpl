@@ -16,14 +16,16 @@ chart share:
   .resolved.bursts      the spot pods of those of capacity mixed, as models of their own (see gpu-inference.capacity.burst)
   .resolved.balloons    those of them that keep a node warm
   .resolved.priorityClasses  name -> what the chart makes: those of the values, and the one for balloons
+  .resolved.fullname, .labels   what all names of the release begin with; labels of all its objects, indented
   .resolved.unknown   text: names of presets that do not exist, a line each
 A spec is, the last one wins: the cloud's scheduling, modelDefaults, the runtime's defaults, the accelerator's defaults,
 models.<name>; then entries that are `false` are removed, and what follows from the rest is added.
 */}}
 {{- define "gpu-inference.resolve.all" -}}
 {{- if not (hasKey . "resolved") }}
-  {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict "signals" dict "mounts" dict }}
-  {{- $resolved := dict "downloads" false "unknown" "" }}
+  {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict "signals" dict "mounts" dict "texts" dict "sized" dict }}
+  {{- $resolved := dict "downloads" false "unknown" "" "fullname" (include "gpu-inference.labels.fullname" .)
+      "labels" (include "gpu-inference.labels.release" . | nindent 4) }}
   {{- range list "models" "networked" "watched" "bursts" "balloons" "engines" "prePulled" "scaled" "operated" "jobs" "shared" "claimed" }}{{- $_ := set $resolved . list }}{{ end }}
   {{- $_ := set . "resolved" $resolved }}
   {{- $wanted := dict "root" . "store" $store "kind" "clouds" "name" .Values.cloud "what" "cloud" "path" "cloud" }}

@@ -30,10 +30,8 @@ models.{{ .name }}.runtimeVersion: is not set, and what {{ .spec.runtime }} is t
 
 {{- define "gpu-inference.check.startup" -}}
 {{- $startup := .spec.startup }}
-{{- if hasKey .spec.probes.startup "failureThreshold" }}
-  {{- if lt (int64 $startup.budgetSeconds) (int64 $startup.loadSeconds) }}
+{{- if lt (int64 $startup.budgetSeconds) (int64 $startup.loadSeconds) }}
 models.{{ .name }}.probes.startup.failureThreshold: allows {{ int64 $startup.budgetSeconds }} s, and loading takes {{ int64 $startup.loadSeconds }} s: the container would be restarted for ever. Fix: remove it, or raise it.
-  {{- end }}
 {{- end }}
 {{- end }}
 
@@ -41,7 +39,6 @@ models.{{ .name }}.probes.startup.failureThreshold: allows {{ int64 $startup.bud
 gpu-inference.check.preset: what a runtime preset takes from its models must be there. The chart's own are tested.
 */}}
 {{- define "gpu-inference.check.preset" -}}
-{{- if .runtime.own }}
 {{- $runtime := .spec.runtime }}
 {{- $taken := dict }}
 {{- range $name, $entry := .runtime.env }}{{ $_ := set $taken (printf "env.%s.from" $name) $entry.from }}{{ end }}
@@ -54,7 +51,6 @@ gpu-inference.check.preset: what a runtime preset takes from its models must be 
   {{- if not (hasKey $section (splitList "." $from | last)) }}
 runtimes.{{ $runtime }}.{{ $place }}: {{ $from }} of model {{ $.name }} is not set. Fix: name a key that every model has.
   {{- end }}
-{{- end }}
 {{- end }}
 {{- end }}
 

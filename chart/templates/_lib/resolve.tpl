@@ -23,7 +23,7 @@ models.<name>; then entries that are `false` are removed, and what follows from 
 */}}
 {{- define "gpu-inference.resolve.all" -}}
 {{- if not (hasKey . "resolved") }}
-  {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict "signals" dict "mounts" dict "texts" dict "sized" dict }}
+  {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict "signals" dict "checked" dict "texts" dict "sized" dict }}
   {{- $resolved := dict "downloads" false "unknown" "" "fullname" (include "gpu-inference.labels.fullname" .)
       "labels" (include "gpu-inference.labels.release" . | nindent 4) }}
   {{- range list "models" "networked" "watched" "bursts" "balloons" "engines" "prePulled" "scaled" "operated" "jobs" "shared" "claimed" }}{{- $_ := set $resolved . list }}{{ end }}

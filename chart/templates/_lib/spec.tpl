@@ -71,7 +71,6 @@ gpu-inference.resolve.model sets .spec and the texts that every object of the mo
 {{- $base := index .store.bases .base }}
 {{- /* What no model sets is shared by all, and so never written to; what is derived goes into these. */}}
 {{- $spec := omit $base.all "" }}
-{{- range list "model" "startup" "drain" }}{{- $_ := set $spec . (omit (index $spec .) "") }}{{ end }}
 {{- $removable := list }}
 {{- range $key, $value := .values }}
   {{- if hasKey $base.maps $key }}
@@ -81,6 +80,9 @@ gpu-inference.resolve.model sets .spec and the texts that every object of the mo
     {{- if index $base.maps $key }}{{ $removable = append $removable $key }}{{ end }}
   {{- end }}
   {{- $_ := set $spec $key $value }}
+{{- end }}
+{{- range list "model" "startup" "drain" }}
+  {{- if not (hasKey $.values .) }}{{- $_ := set $spec . (omit (index $spec .) "") }}{{ end }}
 {{- end }}
 {{- $_ := set . "spec" $spec }}
 {{- $gpu := $spec.accelerator }}

@@ -109,7 +109,7 @@ server's GPUs, environment and directories; the last container publishes what th
             {{- if .gpus }}
             {{- template "gpu-inference.env.text" $m }}
           resources:
-            {{- template "gpu-inference.resources.text" $m }}
+            {{- template "gpu-inference.resources.container" $m }}
           securityContext: {{ template "gpu-inference.security.container" $m.spec.security }}
             {{- else }}
             - {name: NVIDIA_VISIBLE_DEVICES, value: void}

@@ -29,11 +29,10 @@ gpu-inference.env.list renders the environment: what the chart knows, then the s
 {{- end }}
 {{- range $name, $value := $s.env }}{{- $_ := set $env $name $value }}{{ end }}
 {{- range $name, $value := $env }}
-            - name: {{ $name }}
   {{- if kindIs "map" $value }}
-              valueFrom: {{ toJson $value }}
+            - {name: {{ $name }}, valueFrom: {{ toJson $value }}}
   {{- else }}
-              value: {{ if kindIs "string" $value }}{{ toJson $value }}{{ else }}{{ toJson $value | quote }}{{ end }}
+            - {name: {{ $name }}, value: {{ if kindIs "string" $value }}{{ toJson $value }}{{ else }}{{ toJson $value | quote }}{{ end }}}
   {{- end }}
 {{- end }}
 {{- end }}

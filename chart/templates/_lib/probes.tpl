@@ -3,11 +3,6 @@ gpu-inference.probes.all renders the three probes. The startup probe allows star
 A probe of .scripts runs a command instead.
 */}}
 {{- define "gpu-inference.probes.all" }}
-{{- $name := and .runtime.probesName .spec.model.servedName }}
-{{- template "gpu-inference.once" (dict "m" . "name" "gpu-inference.probes.text" "of" (list .values.probes .spec.startup.budgetSeconds $name .scripts)) }}
-{{- end }}
-
-{{- define "gpu-inference.probes.text" }}
 {{- $m := . }}
 {{- range list "startup" "readiness" "liveness" }}
   {{- $http := index $m.runtime.probes . }}

@@ -28,11 +28,6 @@ all that a pod may write to its node's disk, with 1 GiB for logs. Figures per GP
 gpu-inference.resources.container: neither GPUs nor disk can be overcommitted.
 */}}
 {{- define "gpu-inference.resources.container" }}
-{{- $gpu := .spec.accelerator }}
-{{- template "gpu-inference.once" (dict "m" . "name" "gpu-inference.resources.text" "of" (list .spec.resources.cpu .sizes $gpu.count $gpu.resource (hasKey . "claim"))) }}
-{{- end }}
-
-{{- define "gpu-inference.resources.text" }}
 {{- $m := . }}
 {{- $count := int64 .spec.accelerator.count }}
 {{- $disk := include "gpu-inference.quantity.memory" .sizes.disk }}

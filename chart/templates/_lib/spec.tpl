@@ -1,6 +1,6 @@
 {{/*
 gpu-inference.spec.base merges what all models of one runtime, accelerator and capacity share, once: .all of it, and .maps, the
-names of its sections; true for those of a user's own entries.
+sections of it, {entries: whether they are a user's own}.
 */}}
 {{- define "gpu-inference.spec.base" -}}
 {{- $side := dict }}
@@ -22,7 +22,7 @@ names of its sections; true for those of a user's own entries.
 {{- range $entries }}{{- template "gpu-inference.spec.removed" (index $base .) }}{{ end }}
 {{- $maps := dict }}
 {{- range $key, $value := $base }}
-  {{- if kindIs "map" $value }}{{- $_ := set $maps $key (has $key $entries) }}{{ end }}
+  {{- if kindIs "map" $value }}{{- $_ := set $maps $key (dict "entries" (has $key $entries)) }}{{ end }}
 {{- end }}
 {{- $_ := set .store.bases .base (dict "all" $base "maps" $maps "gone" $gone) }}
 {{- end }}
@@ -73,11 +73,11 @@ gpu-inference.resolve.model sets .spec and the texts that every object of the mo
 {{- $spec := omit $base.all "" }}
 {{- $removable := list }}
 {{- range $key, $value := .values }}
-  {{- if hasKey $base.maps $key }}
+  {{- with index $base.maps $key }}
     {{- $section := omit (index $spec $key) "" }}
     {{- template "gpu-inference.spec.over" (dict "into" $section "from" $value) }}
     {{- $value = $section }}
-    {{- if index $base.maps $key }}{{ $removable = append $removable $key }}{{ end }}
+    {{- if .entries }}{{ $removable = append $removable $key }}{{ end }}
   {{- end }}
   {{- $_ := set $spec $key $value }}
 {{- end }}
@@ -129,5 +129,5 @@ drain.graceSeconds. A server that drops its work on SIGTERM gets it only when th
 {{- $sleep := int64 $s.drain.preStopSeconds }}
 {{- $whole := add $sleep (int64 $s.drain.requestSeconds) }}
 {{- $_ := set $s.drain "sleepSeconds" (ternary $whole $sleep (eq .runtime.lifecycle.sigterm "abort")) }}
-{{- $_ := set $s.drain "graceSeconds" (add $whole (int64 .runtime.lifecycle.teardownSeconds)) }}
+{{- $_ := set $s.drain "graceSeconds" (add $whole .runtime.lifecycle.teardownSeconds) }}
 {{- end }}

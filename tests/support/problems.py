@@ -220,8 +220,8 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "set accelerator.count",
     ),
     "variable of a preset that leads nowhere": (
-        {"runtimes": {"vllm": {"env": {"X": {"from": "model.nothing"}}}}, **m()},
-        "runtimes.vllm.env.X.from: model.nothing of model m is not set",
+        {"runtimes": {"vllm": {"env": {"X": {"from": "nothing.there"}}}}, **m()},
+        "runtimes.vllm.env.X.from: no model has nothing.there",
         "name a key",
     ),
     "selector of a preset that leads nowhere": (

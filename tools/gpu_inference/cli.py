@@ -17,6 +17,7 @@ from gpu_inference.errors import UserError
 
 VERBS = {
     "validate": ("gpu_inference.validate.command", "check values files as Helm will see them"),
+    "rules": ("gpu_inference.validate.explain", "list the rules of validate, or explain one"),
     "diff": ("gpu_inference.diff.command", "say what a change does to every release: restarts, losses, GPUs, cost"),
     "schema": (
         "gpu_inference.schema.command",

@@ -36,20 +36,21 @@ models.{{ .name }}.probes.startup.failureThreshold: allows {{ int64 $startup.bud
 {{- end }}
 
 {{/*
-gpu-inference.check.preset: what a runtime preset takes from its models must be there. The chart's own are tested.
+gpu-inference.check.preset: what a runtime preset takes from its models must be there. The chart's own are tested. A
+variable may be unset, as an argument may, but it cannot come from nowhere.
 */}}
 {{- define "gpu-inference.check.preset" -}}
 {{- $runtime := .spec.runtime }}
-{{- $taken := dict }}
-{{- range $name, $entry := .runtime.env }}{{ $_ := set $taken (printf "env.%s.from" $name) $entry.from }}{{ end }}
-{{- range $label, $from := dig "metrics" "inFlight" "selector" dict .runtime }}
-  {{- $_ := set $taken (printf "metrics.inFlight.selector.%s" $label) $from }}
+{{- range $name, $entry := .runtime.env }}
+  {{- if not (kindIs "map" (get $.spec (splitList "." $entry.from | first))) }}
+runtimes.{{ $runtime }}.env.{{ $name }}.from: no model has {{ $entry.from }}. Fix: name a key of a model.
+  {{- end }}
 {{- end }}
-{{- range $place, $from := $taken }}
+{{- range $label, $from := dig "metrics" "inFlight" "selector" dict .runtime }}
   {{- $section := get $.spec (splitList "." $from | first) }}
   {{- if not (kindIs "map" $section) }}{{ $section = dict }}{{ end }}
   {{- if not (hasKey $section (splitList "." $from | last)) }}
-runtimes.{{ $runtime }}.{{ $place }}: {{ $from }} of model {{ $.name }} is not set. Fix: name a key that every model has.
+runtimes.{{ $runtime }}.metrics.inFlight.selector.{{ $label }}: {{ $from }} of model {{ $.name }} is not set. Fix: name a key that every model has.
   {{- end }}
 {{- end }}
 {{- end }}

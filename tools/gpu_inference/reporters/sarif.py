@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from gpu_inference.report import Finding, Report, Reporter
+from gpu_inference.validate.catalogue import catalogue
 
 _LEVEL = {"error": "error", "warning": "warning", "info": "note"}
 
@@ -22,7 +23,7 @@ class SarifReporter(Reporter):
         driver = {
             "name": "gpu-inference",
             "version": version("gpu-inference"),
-            "rules": [{"id": rule} for rule in rules],
+            "rules": [_rule(rule) for rule in rules],
         }
         log = {
             "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
@@ -37,6 +38,18 @@ class SarifReporter(Reporter):
         }
         json.dump(log, self.out, indent=2, ensure_ascii=False)
         print(file=self.out)
+
+
+def _rule(name: str) -> dict[str, Any]:
+    rule = catalogue()[name]
+    links = {"helpUri": rule.evidence[0]} if rule.evidence else {}
+    return {
+        "id": name,
+        "shortDescription": {"text": rule.summary},
+        "fullDescription": {"text": f"{rule.summary} {rule.why}"},
+        **links,
+        "defaultConfiguration": {"level": _LEVEL[rule.severity]},
+    }
 
 
 def _result(finding: Finding, rules: list[str]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gpu_inference.validate.schema_errors import Mistake
@@ -74,7 +73,7 @@ def notice(model: Model) -> Iterator[Mistake]:
     )
     fix = f"lower it to {request}" if request > 0 else f"make preStopSeconds and it {max(left - teardown, 0)} together"
     fix += ", or have clients repeat what is lost"
-    yield replace(model.mistake("spot-notice", "drain.requestSeconds", message, fix), severity="warning")
+    yield model.mistake("spot-notice", "drain.requestSeconds", message, fix)
 
 
 def balloon(model: Model) -> Iterator[Mistake]:

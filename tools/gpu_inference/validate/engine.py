@@ -9,6 +9,7 @@ from datetime import date
 from gpu_inference.report import Finding, Report
 from gpu_inference.resolve import merged
 from gpu_inference.validate.accepted import without_ignored
+from gpu_inference.validate.catalogue import catalogue
 from gpu_inference.validate.rules import broken_rules, unknown_names
 from gpu_inference.validate.schema_errors import Mistake, mistakes
 from gpu_inference.values.loader import Document, Problem
@@ -73,4 +74,5 @@ def _of_mistake(mistake: Mistake, tree: Tree) -> Finding:
     place = tree.find(mistake.path)
     at = place.key_at if mistake.about_key and place.key_at else place.at
     where = (at.file, at.line, at.column, mistake.rule, format_path(mistake.path))
-    return Finding(*where, mistake.message, mistake.fix, mistake.severity)
+    severity = mistake.severity or catalogue()[mistake.rule].severity
+    return Finding(*where, mistake.message, mistake.fix, severity)

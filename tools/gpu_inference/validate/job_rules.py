@@ -90,12 +90,12 @@ def _latest(model: Model) -> Iterator[Mistake]:
     test = model.spec["test"].get("image", "")
     if test and ("@" not in test) and (test.endswith(":latest") or ":" not in test.rpartition("/")[2]):
         path = ("models", model.name, "test", "image")
-        yield Mistake("latest-tag", path, "moves", "name a version, or a digest", severity="warning")
+        yield Mistake("latest-tag", path, "moves", "name a version, or a digest")
 
 
 def _moving(path: tuple[str, ...], image: Mapping[str, Any]) -> Iterator[Mistake]:
     if image.get("tag") == "latest" and not image.get("digest"):
-        yield Mistake("latest-tag", path, "latest moves", "name a version, or set digest", severity="warning")
+        yield Mistake("latest-tag", path, "latest moves", "name a version, or set digest")
 
 
 def release(values: Mapping[str, Any], models: Sequence[Model]) -> Iterator[Mistake]:

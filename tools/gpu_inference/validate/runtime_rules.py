@@ -29,7 +29,7 @@ def status(model: Model) -> Iterator[Mistake]:
     runtime, name = model.runtime, model.spec["runtime"]
     if "notice" in runtime:
         message, fix = f"the status of {name} is {runtime.get('status', 'unknown')}", runtime["notice"].rstrip(".")
-        yield Mistake("runtime-status", ("models", model.name, "runtime"), message, fix, severity="warning")
+        yield Mistake("runtime-status", ("models", model.name, "runtime"), message, fix)
 
 
 def version(model: Model) -> Iterator[Mistake]:

@@ -20,14 +20,15 @@ from gpu_inference.values.tree import Path
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One violation of the schema. `about_key`: the key is wrong, not its value; `severity` as in a finding."""
+    """One violation of the schema. `about_key`: the key is wrong, not its value; `severity` as in a finding, None for
+    what the catalogue says of the rule."""
 
     rule: str
     path: Path
     message: str
     fix: str
     about_key: bool = False
-    severity: str = "error"
+    severity: str | None = None
 
 
 def mistakes(values: Any, entry: str | None = None) -> Iterator[Mistake]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gpu_inference.validate.schema_errors import Mistake
@@ -46,7 +45,7 @@ def _open_service(model: Model) -> Iterator[Mistake]:
         return
     ranges = "set loadBalancerSourceRanges, or " if service["type"] == "LoadBalancer" else ""
     message = f"a {service['type']} Service lets everybody in"
-    yield _warning(model.mistake("open-service", "service.type", message, f"{ranges}enable networkPolicy"))
+    yield model.mistake("open-service", "service.type", message, f"{ranges}enable networkPolicy")
 
 
 def _network_policy(model: Model) -> Iterator[Mistake]:
@@ -63,12 +62,12 @@ def _network_policy(model: Model) -> Iterator[Mistake]:
     if exposed and all(peer.keys() == {"podSelector"} for peer in policy["ingressFrom"]):
         message = "lets in this namespace only, where a proxy for the whole cluster seldom is"
         fix = "add the proxy's, {namespaceSelector: …}"
-        yield _warning(model.mistake("proxy-shut-out", "networkPolicy.ingressFrom", message, fix))
+        yield model.mistake("proxy-shut-out", "networkPolicy.ingressFrom", message, fix)
     kind = model.spec["service"]["type"]
     if kind != "ClusterIP" and not any("ipBlock" in peer for peer in policy["ingressFrom"]):
         message = f"lets in pods only, and what comes through a {kind} has a node's or a client's address"
         fix = "add the addresses, {ipBlock: {cidr: …}}: the nodes', or with externalTrafficPolicy Local the clients'"
-        yield _warning(model.mistake("clients-shut-out", "networkPolicy.ingressFrom", message, fix))
+        yield model.mistake("clients-shut-out", "networkPolicy.ingressFrom", message, fix)
 
 
 def _ingress(model: Model) -> Iterator[Mistake]:
@@ -86,7 +85,7 @@ def _ingress(model: Model) -> Iterator[Mistake]:
             yield model.mistake("grpc-tls", "ingress.tlsSecret", message, fix)
         else:
             message = "is not set, so that requests and keys can be read on the way"
-            yield _warning(model.mistake("no-tls", "ingress.tlsSecret", message, fix))
+            yield model.mistake("no-tls", "ingress.tlsSecret", message, fix)
     yield from _timeout(model, "ingress")
 
 
@@ -142,10 +141,6 @@ def _routes(model: Model) -> Iterator[tuple[str, str, str, str]]:
         # One host name cannot lead to an HTTPRoute and to a GRPCRoute.
         for host in gateway["grpcHostnames"]:
             yield "gateway.grpcHostnames", via, host, gateway["path"]
-
-
-def _warning(mistake: Mistake) -> Mistake:
-    return replace(mistake, severity="warning")
 
 
 RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (_service, _open_service, _network_policy, _ingress, _gateway)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gpu_inference.resolve import fetcher
@@ -109,5 +108,4 @@ def restarts(model: Model) -> Iterator[Mistake]:
     if spec["workload"] == "LeaderWorkerSet" and fetcher(spec, model.runtime) == "pod" and not kept:
         message = "a download that is cut off restarts the whole group, and all its pods download from the beginning"
         fix = "set it to job, or claims.cache, at /cache with accessModes [ReadWriteMany]"
-        mistake = model.mistake("group-download", "storage.download.by", message, fix)
-        yield replace(mistake, severity="warning")
+        yield model.mistake("group-download", "storage.download.by", message, fix)

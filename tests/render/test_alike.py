@@ -11,9 +11,23 @@ from support.objects import model_of
 from support.render import render
 
 SCALED = {"enabled": True, "maxReplicas": 6}
+# Its probes ask for the model by its name.
+TF_SERVING = {"runtime": "tf-serving", "image": {"tag": "2"}, "model": {"source": "pvc://claim/model"}}
 # Each differs from a plain model in little: in what one of the shared texts or sizes is made from.
 VARIANTS: dict[str, dict[str, Any]] = {
+    "tf-serving": TF_SERVING,
+    "tf-serving-another": over(TF_SERVING, {"model": {"servedName": "another"}}),
     "two-gpus": {"accelerator": {"count": 2}, "parallelism": {"tensor": 2}},
+    "two-gpus-of-half": {
+        "accelerator": {"count": 2},
+        "parallelism": {"tensor": 2},
+        "resources": {"cpu": {"requests": 4, "limits": 5}, "memory": {"requests": "8Gi", "limits": "10Gi"}},
+        "storage": {"cache": {"sizeLimit": "32Gi"}},
+    },
+    "one-gpu": {
+        "resources": {"cpu": {"requests": 4, "limits": 5}, "memory": {"requests": "16Gi", "limits": "20Gi"}},
+        "storage": {"cache": {"sizeLimit": "64Gi"}},
+    },
     "claimed": {"accelerator": {"dra": True}},
     "slice": {"accelerator": {"sharing": "timeSlicing", "shared": {"replicas": 2}, "memoryFraction": 0.4}},
     "spot": {"capacity": "spot"},
@@ -55,31 +69,31 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "keda": {"autoscaling": {**SCALED, "provider": "keda", "keda": {"serverAddress": "http://prometheus"}}},
     "stateful": {"workload": "StatefulSet", "rollout": {"spareGPU": False}},
     "group": {"workload": "LeaderWorkerSet", "parallelism": {"pipeline": 2}},
-    "asked-otherwise": {"canary": {"enabled": True, "request": {"method": "GET", "path": "/x", "expect": {"status": 200}}}},
+    "asked-otherwise": {
+        "canary": {"enabled": True, "request": {"method": "GET", "path": "/x", "expect": {"status": 200}}}
+    },
     "balloon": {"balloon": {"replicas": 1}, "priorityClassName": "serving"},
     "no-spread": {"spread": {"kubernetes.io/hostname": False}},
     "container": {"container": {"stdin": True}, "pod": {"hostname": "x"}},
 }
+NAMES = ["a-plain", *(f"m-{variant}" for variant in VARIANTS), "z-plain"]
 TOP = {"cloud": "gke", "priorityClasses": {"serving": {"value": 1000}}}
 
 
-def model(runtime: str, variant: str) -> dict[str, Any]:
-    plain = over(minimal_model(runtime, "nvidia-l4"), {"nodeSelector": {"pool": "shared"}})
-    return over(plain, VARIANTS.get(variant, {}))
+def model(variant: str) -> dict[str, Any]:
+    plain = {"model": {"source": "hf://organisation/name"}, "nodeSelector": {"pool": "shared"}}
+    return over(over(minimal_model("vllm", "nvidia-l4"), plain), VARIANTS.get(variant, {}))
 
 
 def together(major: int) -> list[dict[str, Any]]:
     """The objects of all variants in one release, between two plain models."""
-    names = {"a-plain": "", **{f"m-{variant}": variant for variant in VARIANTS}, "z-plain": ""}
-    models = {name: model("vllm", variant) for name, variant in names.items()}
-    models |= {f"{at}-triton": model("triton", "") for at in "am"}
+    models = {name: model(name[2:]) for name in NAMES}
     return render({"models": models, **TOP}, major=major)
 
 
-@pytest.mark.parametrize("name", ["a-plain", "z-plain", "a-triton", "m-triton", *(f"m-{variant}" for variant in VARIANTS)])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_model_beside_others_is_as_it_is_alone(major, name):
-    runtime = "triton" if name.endswith("triton") else "vllm"
-    alone = render({"models": {name: model(runtime, name[2:])}, **TOP}, major=major)
+    alone = render({"models": {name: model(name[2:])}, **TOP}, major=major)
     own = [o for o in alone if model_of(o) == name]
     assert own
     assert [o for o in together(major) if model_of(o) == name] == own

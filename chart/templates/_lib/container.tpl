@@ -28,8 +28,8 @@ name: server
           {{- end }}
           {{- $gpu := .spec.accelerator }}
           {{- $of := list .worker .scripts (and .runtime.probesName .spec.model.servedName) .spec.startup.budgetSeconds .spec.drain .values.probes
-              .spec.resources.cpu .sizes $gpu.count $gpu.resource (hasKey . "claim") .values.security }}
-          {{- template "gpu-inference.once" (dict "m" . "name" "gpu-inference.container.rest" "of" $of) }}
+              .spec.resources.cpu .sizes $gpu.count $gpu.resource .values.security }}
+          {{- template "gpu-inference.once.text" (dict "m" . "name" "gpu-inference.container.rest" "of" $of) }}
           volumeMounts:
             {{- template "gpu-inference.volumes.container" . }}
 {{- end }}

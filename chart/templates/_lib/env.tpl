@@ -4,7 +4,7 @@ gpu-inference.env.list renders the environment: what the chart knows, then the s
 {{- define "gpu-inference.env.list" }}
 {{- $of := list .values.env (or .folder (and .engine (not .fetch)) | not) (not .fetch) .spec.model.tokenSecret .spec.runtimeVersion }}
 {{- range .runtime.env }}{{- $of = append $of (index $.spec .section .field) }}{{ end }}
-{{- template "gpu-inference.once" (dict "m" . "name" "gpu-inference.env.text" "of" $of) }}
+{{- template "gpu-inference.once.text" (dict "m" . "name" "gpu-inference.env.text" "of" $of) }}
 {{- end }}
 
 {{- define "gpu-inference.env.text" }}

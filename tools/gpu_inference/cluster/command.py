@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
 
 from gpu_inference.cluster import inventory
@@ -13,6 +14,7 @@ from gpu_inference.cluster.progress import console_progress
 from gpu_inference.cluster.provider import Provider
 from gpu_inference.errors import UserError
 from gpu_inference.paths import ROOT
+from gpu_inference.report import count
 
 RULES = ROOT / "ci" / "prometheus-adapter" / "values.yaml"
 _DEFAULT_NAME = "default"
@@ -23,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     up = actions.add_parser("up", help="start a cluster that stays until `cluster down`")
     up.add_argument("--cloud", choices=inventory.known(), default="generic", help="whose nodes (default: %(default)s)")
+    up.add_argument(
+        "--profile",
+        type=Path,
+        metavar="FILE",
+        help="nodes of a cluster profile instead, as `cluster profile` writes it",
+    )
     up.add_argument(
         "--sync-period",
         type=float,
@@ -41,7 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     status = actions.add_parser("status", help="show the parts of a cluster and whether each is alive")
     down = actions.add_parser("down", help="end a cluster and remove everything of it")
     kubeconfig = actions.add_parser("kubeconfig", help="print the path of a cluster's kubeconfig")
-    for action in (up, status, down, kubeconfig):
+    profile = actions.add_parser("profile", help="write what validate --cluster-profile reads: its nodes and APIs")
+    profile.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="where to write it (default: standard output)"
+    )
+    for action in (up, status, down, kubeconfig, profile):
         action.add_argument("--name", default=_DEFAULT_NAME, help="of the embedded cluster (default: %(default)s)")
         action.add_argument(
             "--provider", choices=("embedded", "existing"), default="embedded", help="default: %(default)s"
@@ -49,13 +61,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument(
             "--kubeconfig", type=Path, metavar="FILE", help="of an existing cluster (default: KUBECONFIG)"
         )
+    # Of a cluster that is there; what an embedded one has is known.
+    profile.set_defaults(provider="existing")
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs one action. 0 when it worked; `status` is 1 when a part of the cluster is not alive."""
     if args.kubeconfig and args.provider != "existing":
         raise UserError("--kubeconfig is for an existing cluster", fix="add --provider existing")
-    return {"up": _up, "status": _status, "down": _down, "kubeconfig": _kubeconfig}[args.action](args)
+    actions = {"up": _up, "status": _status, "down": _down, "kubeconfig": _kubeconfig, "profile": _profile}
+    return actions[args.action](args)
 
 
 def _find(args: argparse.Namespace) -> Provider:
@@ -69,7 +84,7 @@ def _up(args: argparse.Namespace) -> int:
     else:
         cluster = EmbeddedCluster(
             args.name,
-            cloud=args.cloud,
+            cloud=str(args.profile.resolve()) if args.profile else args.cloud,
             sync_period=args.sync_period,
             rules=args.rules,
             crds=args.crds,
@@ -100,4 +115,23 @@ def _down(args: argparse.Namespace) -> int:
 
 def _kubeconfig(args: argparse.Namespace) -> int:
     print(_find(args).kubeconfig)
+    return 0
+
+
+def _profile(args: argparse.Namespace) -> int:
+    from gpu_inference.cluster import collect
+    from gpu_inference.cluster.read import reader
+
+    found = collect.collect(reader(_find(args).kubeconfig), lambda note: print(f"note: {note}", file=sys.stderr))
+    if args.output is None:
+        print(collect.text(found), end="")
+        return 0
+    try:
+        args.output.write_text(collect.text(found), encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {args.output}: {error.strerror}", fix="name a file that can be written"
+        ) from None
+    groups, nodes = len(found["nodeGroups"]), sum(group["count"] for group in found["nodeGroups"])
+    print(f"{args.output}: {count(nodes, 'node')} in {count(groups, 'group')}")
     return 0

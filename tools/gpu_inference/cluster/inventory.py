@@ -1,14 +1,19 @@
-"""Nodes of a named cloud, as objects for an API server; the data is inventories/<cloud>.yaml and gpus.yaml there."""
+"""Nodes as objects for an API server: of a named cloud, whose data is inventories/<cloud>.yaml and gpus.yaml there, or
+of a cluster profile.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from gpu_inference.cluster import quantity
+from gpu_inference.cluster.profile import HOSTNAME, Profile, load_profile
 from gpu_inference.errors import UserError
 
 _FOLDER = Path(__file__).parent / "inventories"
@@ -22,7 +27,10 @@ def known() -> list[str]:
 
 
 def nodes(cloud: str) -> list[dict[str, Any]]:
-    """Node objects (v1) with labels, taints, capacity and allocatable. UserError for a cloud that is not known."""
+    """Node objects (v1) with labels, taints, capacity and allocatable, of a cloud or of a profile's file. UserError for
+    a cloud that is not known."""
+    if _is_profile(cloud):
+        return _of_profile(load_profile(Path(cloud)))
     if cloud not in known():
         raise UserError(f"unknown cloud {cloud!r}", fix=f"use one of {', '.join(known())}")
     inventory = _load(cloud)
@@ -36,7 +44,23 @@ def nodes(cloud: str) -> list[dict[str, Any]]:
 
 def admission_plugins(cloud: str) -> list[str]:
     """Admission plugins that the cloud's API server runs beside Kubernetes' default ones."""
-    return list(_load(cloud).get("admissionPlugins", []))
+    return [] if _is_profile(cloud) else list(_load(cloud).get("admissionPlugins", []))
+
+
+def _is_profile(cloud: str) -> bool:
+    return cloud.endswith((".yaml", ".yml"))
+
+
+def _of_profile(profile: Profile) -> list[dict[str, Any]]:
+    """As many nodes as there are now, under names of ours."""
+    made = []
+    for position, group in enumerate(profile.groups or ()):
+        for number in range(group.count):
+            name = f"group-{position}-{number}"
+            offered = {resource: quantity.text(amount) for resource, amount in group.allocatable.items()}
+            offered.setdefault("pods", "110")
+            made.append(_object(name, {**group.labels, HOSTNAME: name}, group.taints, offered, offered))
+    return made
 
 
 @cache
@@ -61,12 +85,18 @@ def _node(name: str, pool: dict[str, Any], topology: dict[str, str]) -> dict[str
         **(_gpu_labels(gpu, count, pool) if pool.get("featureDiscovery", gpu) else {}),
         **pool.get("labels", {}),
     }
+    return _object(name, labels, pool.get("taints", []), capacity, {**capacity, **_allocatable(machine)})
+
+
+def _object(
+    name: str, labels: dict[str, str], taints: Sequence[Any], capacity: dict[str, str], allocatable: dict[str, str]
+) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": name, "labels": labels, "annotations": {"kwok.x-k8s.io/node": "fake"}},
-        "spec": {"taints": pool.get("taints", [])},
-        "status": {"capacity": capacity, "allocatable": {**capacity, **_allocatable(machine)}},
+        "spec": {"taints": [dict(taint) for taint in taints]},
+        "status": {"capacity": capacity, "allocatable": allocatable},
     }
 
 

@@ -27,12 +27,12 @@ _STOP_SECONDS = 20.0
 class EmbeddedCluster(Provider):
     """etcd, API server, controller manager, scheduler, KWOK, Prometheus and a metrics adapter, all on loopback.
 
-    name: clusters of different names stand side by side. cloud: the inventory of nodes (inventory.known()).
-    sync_period: the HPA's, in seconds. scrape_interval: Prometheus', in seconds. rules: a file of prometheus-adapter
-    rules; without it there is no external metrics API. twin: whether a twin will serve the pods on `twin_port` (it then
-    ends a deleted pod; without it a deleted pod is gone at once). detached: the cluster outlives this process. crds:
-    the API server knows LeaderWorkerSet, PodMonitor, HTTPRoute and other kinds of optional APIs, without their
-    controllers.
+    name: clusters of different names stand side by side. cloud: the inventory of nodes (inventory.known()), or a
+    cluster profile's file. sync_period: the HPA's, in seconds. scrape_interval: Prometheus', in seconds. rules: a file
+    of prometheus-adapter rules; without it there is no external metrics API. twin: whether a twin will serve the pods
+    on `twin_port` (it then ends a deleted pod; without it a deleted pod is gone at once). detached: the cluster
+    outlives this process. crds: the API server knows LeaderWorkerSet, PodMonitor, HTTPRoute and other kinds of optional
+    APIs, without their controllers.
 
     Unless detached, everything ends with this process, however it ends.
     """

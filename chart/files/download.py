@@ -1,8 +1,8 @@
 """Downloads a model of the Hugging Face Hub, or waits until it is there, with Python's standard library alone.
 
-Reads DOWNLOAD from the environment, JSON: source (hf://organisation/name), folder, path (in folder, where the files go) and,
-optional, revision, allow and ignore (patterns of files), pickles (whether formats that run code when they are loaded are taken).
-HF_TOKEN and HF_ENDPOINT are optional, too. `download.py wait` downloads nothing.
+Reads DOWNLOAD from the environment, JSON: source (hf://organisation/name), folder, path (in folder, where the files
+go) and, optional, revision, allow and ignore (patterns of files), pickles (whether formats that run code when they are
+loaded are taken). HF_TOKEN and HF_ENDPOINT are optional, too. `download.py wait` downloads nothing.
 
 One download at a time holds the lock <folder>.lock. What was cut off is resumed, and every checksum of the Hub is
 compared. <folder>/manifest, a line "<sha256> <bytes> <file>" for each, appears when all is there. Exit 0 then, 1 with a

@@ -29,7 +29,12 @@ BAD = {path: path.parent.name for path in sorted(HERE.glob("*/bad.yaml"))}
 SHARED = [*sorted(SCHEMA.glob("negative/*.yaml")), *sorted(SCHEMA.glob("warning/*.yaml"))]
 EXPECTS = re.compile(r"^# expects: (\S+) (\S+)$", re.MULTILINE)
 # A comment's key -> the option of validate it stands for; a value `true` is none, the name of a file is one beside it.
-OPTIONS = {"kubernetes": "--kube-version", "cluster": "--cluster-profile", "render": "--render"}
+OPTIONS = {
+    "kubernetes": "--kube-version",
+    "cluster": "--cluster-profile",
+    "render": "--render",
+    "production": "--production",
+}
 # What no values can provoke: no keyword of the schema leads to it today.
 UNREACHABLE = {"schema"}
 
@@ -86,7 +91,8 @@ def test_every_rule_has_both():
 def test_the_catalogue_has_every_rule_of_the_code():
     """Rules whose names the code puts together are named here."""
     folder = Path(inspect.getfile(check)).parent
-    code = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
+    files = [*folder.rglob("*.py"), folder.parent / "estimate" / "problems.py"]
+    code = "".join(path.read_text(encoding="utf-8") for path in files)
     named = set(re.findall(r'istake\(\s*"([a-z]+(?:-[a-z]+)*)"', code)) | {"incomplete-preset"}
     named |= {f"unknown-{what}" for what in ("cloud", "runtime", "accelerator")}
     named |= {f"ignore-{what}" for what in ("unreadable", "expired", "unused")}

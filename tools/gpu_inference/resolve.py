@@ -46,13 +46,15 @@ def resolve(layers: Sequence[Path] = ()) -> dict[str, Any]:
     """The release that `helm template CHART -f layer …` describes: {"cloud", "cloudPreset", "values", "models":
     {name: spec}}.
 
-    UserError for a file that cannot be read, and for values that `gpu-inference validate` refuses.
+    UserError for a file that cannot be read, and for values that `gpu-inference validate` refuses, but for what it
+    knows from estimates: Helm renders that.
     """
     # Imported here: the checks resolve values themselves, and not everyone who does needs the checks.
+    from gpu_inference.validate.context import NOTHING_ESTIMATED
     from gpu_inference.validate.engine import Subject, check
 
     documents = [load(layer) for layer in layers]
-    findings = check([Subject(documents)]).errors
+    findings = check([Subject(documents)], context=NOTHING_ESTIMATED).errors
     if findings:
         first = findings[0]
         more = f"; {len(findings) - 1} more, see gpu-inference validate" if findings[1:] else ""

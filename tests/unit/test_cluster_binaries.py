@@ -56,7 +56,10 @@ def builds(world: Path) -> int:
 def test_table_is_pinned_by_its_modules() -> None:
     for binary in table().values():
         module = (binary.module / "go.mod").read_text(encoding="utf-8")
-        assert binary.package in module, f"{binary.name}: {binary.package} is no tool of its module"
+        own = (binary.module / "main.go").is_file()
+        assert own or f"{binary.package}\n" in module, f"{binary.name}: {binary.package} is no tool of its module"
+        if own and "require" not in module:
+            continue  # nothing to pin
         assert (binary.module / "go.sum").stat().st_size > 0
         # Prometheus' module numbers its versions 0.3xx.y for release 3.xx.y
         number = binary.version.lstrip("v").replace("3.15.0", "0.315.0")

@@ -92,9 +92,16 @@ def stop(pid: int, started: int, timeout: float) -> bool:
 
 
 @contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Holds `path` as a lock file among processes; it is freed when the process ends, however it ends."""
+def lock(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Holds `path` as a lock file among processes; it is freed when the process ends, however it ends.
+
+    Gives whether it is held: with `wait` it always is, without it is not where somebody else holds it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True

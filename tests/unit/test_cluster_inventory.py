@@ -9,7 +9,7 @@ import yaml
 
 from gpu_inference.cluster import inventory
 from gpu_inference.cluster.embedded import EmbeddedCluster
-from gpu_inference.cluster.embedded.ports import Ports
+from gpu_inference.cluster.ports import Ports
 from gpu_inference.errors import UserError
 from gpu_inference.paths import CHART
 

@@ -195,13 +195,13 @@ def _status(failure: ApiFailure) -> dict[str, Any]:
 
 
 class Server(ThreadingHTTPServer):
-    """HTTPS on loopback. A client other than the front proxy fails in the handshake, in a thread of its own."""
+    """HTTPS. A client other than the front proxy fails in the handshake, in a thread of its own."""
 
     daemon_threads = True
 
-    def __init__(self, port: int, registry: Registry, context: ssl.SSLContext) -> None:
+    def __init__(self, host: str, port: int, registry: Registry, context: ssl.SSLContext) -> None:
         self._context = context
-        super().__init__(("127.0.0.1", port), type("BoundHandler", (Handler,), {"registry": registry}))
+        super().__init__((host, port), type("BoundHandler", (Handler,), {"registry": registry}))
 
     def get_request(self) -> tuple[Any, Any]:
         connection, address = super().get_request()
@@ -227,13 +227,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="External metrics API from Prometheus")
     parser.add_argument("--rules", type=Path, required=True)
     parser.add_argument("--prometheus-url", required=True)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     for name in ("--cert", "--key", "--client-ca"):
         parser.add_argument(name, type=Path, required=True)
     args = parser.parse_args()
     try:
         registry = Registry(load_rules(args.rules), Prometheus(args.prometheus_url))
-        server = Server(args.port, registry, front_proxy_context(args.cert, args.key, args.client_ca))
+        server = Server(args.host, args.port, registry, front_proxy_context(args.cert, args.key, args.client_ca))
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

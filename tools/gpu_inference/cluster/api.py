@@ -40,11 +40,11 @@ class Api:
             context.load_cert_chain(pem.name)
         self._opener = opener(context)
 
-    def request(self, method: str, path: str, body: Any = None) -> Any:
+    def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
         """The parsed answer (text where it is not JSON). Raises ApiError, or OSError without a connection."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
-            self.server + path, data=data, method=method, headers={"Content-Type": "application/json"}
+            self.server + path, data=data, method=method, headers={"Content-Type": content_type}
         )
         try:
             with self._opener.open(request, timeout=self.timeout) as answer:
@@ -55,6 +55,10 @@ class Api:
 
     def get(self, path: str) -> Any:
         return self.request("GET", path)
+
+    def patch(self, path: str, body: Any) -> Any:
+        """A strategic merge patch."""
+        return self.request("PATCH", path, body, "application/strategic-merge-patch+json")
 
     def create(self, path: str, body: Any) -> Any:
         """POST; an object that is already there is left as it is."""

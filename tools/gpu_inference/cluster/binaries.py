@@ -49,8 +49,9 @@ class Binary:
     def key(self) -> str:
         """Changes with everything the binary is built from, so that a stale cache entry is never used."""
         digest = hashlib.sha256()
-        for part in ((self.module / "go.mod").read_bytes(), (self.module / "go.sum").read_bytes()):
-            digest.update(part)
+        own = sorted(self.module.glob("*.go"))  # where the main package is ours
+        for path in (self.module / "go.mod", self.module / "go.sum", *own):
+            digest.update(path.read_bytes())
         digest.update(
             "\0".join([self.package, self.ldflags, *self.tags, platform.system(), platform.machine()]).encode()
         )
@@ -71,7 +72,7 @@ def table(path: Path = BINARIES / "binaries.yaml") -> dict[str, Binary]:
             name=name,
             module=path.parent / row["module"],
             package=row["package"],
-            version_args=tuple(row["versionArgs"]),
+            version_args=tuple(row.get("versionArgs", ())),
             version=row["version"],
             cold_seconds=row["coldSeconds"],
             tags=tuple(row.get("tags", ())),
@@ -116,6 +117,8 @@ def find(binary: Binary) -> Path | None:
     """The binary where it already is, in its pinned version; None when it has to be built."""
     if binary.cached.exists():
         return binary.cached
+    if not binary.version_args:
+        return None
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     candidates = [shutil.which(binary.name), shutil.which(binary.name, path=assets) if assets else None]
     for candidate in candidates:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -49,6 +50,20 @@ def toolchain(required: Version, progress: Progress) -> Path:
     if on_path and installed_version(Path(on_path)) >= required:
         return Path(on_path)
     return _wheel(progress)
+
+
+def module_folder(module: Path, path: str, progress: Progress) -> Path:
+    """Where the files of the module `path` lie that the go.mod in the folder `module` requires; downloaded if need be.
+
+    UserError when they cannot be had.
+    """
+    go = toolchain(go_line(module), progress)
+    command = [str(go), "mod", "download", "-json", path]
+    done = subprocess.run(command, cwd=module, env=environment(), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise UserError(f"cannot download {path}: {reason}", fix="check the network, then try again", exit_code=1)
+    return Path(json.loads(done.stdout)["Dir"])
 
 
 def installed_version(go: Path) -> Version:

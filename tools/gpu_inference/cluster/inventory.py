@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from functools import cache
 from pathlib import Path
@@ -32,6 +33,21 @@ def nodes(cloud: str) -> list[dict[str, Any]]:
             zone = inventory["zones"][number % len(inventory["zones"])]
             made.append(_node(f"{pool['name']}-{number}", pool, {"region": inventory["region"], "zone": zone}))
     return made
+
+
+def gpu_workers(cloud: str, count: int) -> list[dict[str, Any]]:
+    """As `nodes`: `count` of the cloud's first kind of GPU machine, on-demand and spot in turn, each in the next zone.
+
+    Where the inventory has no spot pool of that machine, all are on-demand.
+    """
+    found = {node["metadata"]["name"]: node for node in nodes(cloud)}
+    first = next(pool["name"] for pool in _load(cloud)["pools"] if "gpu" in pool["machine"])
+    kinds = [found[name] for name in (f"{first}-0", f"{first}-spot-0") if name in found]
+    zones = _load(cloud)["zones"]
+    workers = [copy.deepcopy(kinds[number % len(kinds)]) for number in range(count)]
+    for number, worker in enumerate(workers):
+        worker["metadata"]["labels"]["topology.kubernetes.io/zone"] = zones[number % len(zones)]
+    return workers
 
 
 def admission_plugins(cloud: str) -> list[str]:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import string
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_inference.cluster import inventory
-from gpu_inference.cluster.embedded.pki import Pki
-from gpu_inference.cluster.embedded.ports import Ports
+from gpu_inference.cluster import inventory, metrics
+from gpu_inference.cluster.pki import Pki
+from gpu_inference.cluster.ports import Ports
+from gpu_inference.cluster.supervisor import Component
 
 HERE = Path(__file__).parent
 BINARIES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "prometheus", "kubectl")
 PORTS = ("etcd", "etcd-peer", "kube-apiserver", "kwok", "prometheus", "adapter", "twin")
-ADAPTER_SERVICE = "gpu-inference-metrics-adapter"
-ADAPTER_NAMESPACE = "kube-system"
 
 
 @dataclass(frozen=True)
@@ -40,15 +36,6 @@ class Options:
     def from_json(cls, raw: dict[str, Any]) -> Options:
         paths = {"state_dir": Path(raw["state_dir"]), "rules": Path(raw["rules"]) if raw["rules"] else None}
         return cls(**{**raw, **paths, "binaries": {name: Path(path) for name, path in raw["binaries"].items()}})
-
-
-@dataclass(frozen=True)
-class Component:
-    """A process. ready_url: answers 200 when it is ready ("" for one that is watched only for being alive)."""
-
-    name: str
-    command: Sequence[str]
-    ready_url: str = ""
 
 
 def etcd(options: Options, ports: Ports, pki: Pki) -> Component:
@@ -144,21 +131,20 @@ def workers(options: Options, ports: Ports, pki: Pki) -> list[Component]:
             ),
         ),
         Component("kwok", _kwok(options, ports, kubeconfig("kwok")), f"http://{ports.address('kwok')}/healthz"),
-        Component(
-            "prometheus",
-            _command(
-                options,
-                "prometheus",
-                config__file=_prometheus_config(options, ports, kubeconfig("prometheus")),
-                storage__tsdb__path=options.state_dir / "prometheus",
-                scrape__discovery_reload_interval=_milliseconds(options.scrape_interval),
-                web__listen_address=ports.address("prometheus"),
-                log__level="warn",
-            ),
-            ready_url=f"{prometheus_url}/-/ready",
+        metrics.prometheus(
+            options.binaries["prometheus"],
+            options.state_dir,
+            ports.address("prometheus"),
+            kubeconfig("prometheus"),
+            options.scrape_interval,
+            metrics.Target(ports.address("twin")),
         ),
     ]
-    return [*components, _adapter(options, ports, pki, prometheus_url)] if options.rules else components
+    if options.rules:
+        certificate = (pki.crt("adapter"), pki.key("adapter"), pki.crt("front-proxy-ca"))
+        adapter = metrics.adapter(options.rules, prometheus_url, "127.0.0.1", ports["adapter"], *certificate)
+        components.append(adapter)
+    return components
 
 
 def _command(options: Options, binary: str, **flags: object) -> list[str]:
@@ -180,33 +166,3 @@ def _kwok(options: Options, ports: Ports, kubeconfig: Path) -> list[str]:
     )
     deletion = "delete-after-grace" if options.twin else "delete-at-once"
     return command + [f"--config={HERE / 'stages' / stage}.yaml" for stage in ("nodes", "pods", deletion)]
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{round(seconds * 1000)}ms"
-
-
-def _prometheus_config(options: Options, ports: Ports, kubeconfig: Path) -> Path:
-    values = {
-        "interval": _milliseconds(options.scrape_interval),
-        "kubeconfig": str(kubeconfig),
-        "twin": ports.address("twin"),
-    }
-    path = options.state_dir / "prometheus.yaml"
-    # safe_: $1 and the like are Prometheus' own
-    text = string.Template((HERE / "prometheus.yaml").read_text(encoding="utf-8")).safe_substitute(values)
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def _adapter(options: Options, ports: Ports, pki: Pki, prometheus_url: str) -> Component:
-    flags = {
-        "rules": options.rules,
-        "prometheus-url": prometheus_url,
-        "port": ports["adapter"],
-        "cert": pki.crt("adapter"),
-        "key": pki.key("adapter"),
-        "client-ca": pki.crt("front-proxy-ca"),
-    }
-    arguments = [f"--{name}={value}" for name, value in flags.items()]
-    return Component("adapter", [sys.executable, "-m", "gpu_inference.cluster.adapter", *arguments])

@@ -1,4 +1,4 @@
-"""The keys and certificates of one embedded control plane, in kubeadm's layout, valid for a year."""
+"""The keys and certificates of one control plane, in kubeadm's layout, valid for a year."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""state.json: what is known of a running embedded cluster."""
+"""state.json: what is known of a running cluster of ours."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class State:
     """A running cluster: addresses, and its processes by pid and start time."""
 
     name: str
+    provider: str
     supervisor: Process
     components: dict[str, Process]
     kubeconfig: str
@@ -65,6 +66,14 @@ def load(folder: Path) -> State | None:
     raw["supervisor"] = tuple(raw["supervisor"])
     raw["components"] = {name: tuple(process) for name, process in raw["components"].items()}
     return State(**raw)
+
+
+def provider_of(folder: Path) -> str:
+    """The provider of the cluster in `folder`, "" where there is none; also of one that is starting or was killed."""
+    try:
+        return (folder / "provider").read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 @contextlib.contextmanager

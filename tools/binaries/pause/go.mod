@@ -1,0 +1,3 @@
+module gpu-inference/binaries/pause
+
+go 1.26.0

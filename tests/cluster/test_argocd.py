@@ -3,6 +3,7 @@ replicas, undo what others change, and roll out one environment after the other.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -87,10 +88,10 @@ def claims(cluster: Provider) -> Iterator[None]:
     wanted = ["inference", *(f"inference-{name}" for name in ENVIRONMENTS)]
     for name in wanted:
         apply(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    with bound_claims(cluster, "inference", ["pvc://model-repository/rerank"]):
-        with bound_claims(cluster, "inference-staging", ["pvc://model-repository/rerank"]):
-            with bound_claims(cluster, "inference-prod", ["pvc://model-repository/rerank"]):
-                yield
+    with contextlib.ExitStack() as stack:
+        for name in wanted:
+            stack.enter_context(bound_claims(cluster, name, ["pvc://model-repository/rerank"]))
+        yield
 
 
 def replicas(cluster: Provider, name: str, namespace: str = "inference") -> int:
@@ -153,5 +154,3 @@ def test_the_environments_follow_one_another(argo: Provider, repository: Reposit
 def settle_all(cluster: Provider, name: str) -> dict[str, Any]:
     wait_for(lambda: application(cluster, name), 90, f"{name} generated")
     return settled(cluster, name, seconds=180)
-
-

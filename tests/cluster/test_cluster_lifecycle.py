@@ -14,8 +14,8 @@ import pytest
 
 from gpu_inference.cluster.command import add_arguments, run
 from gpu_inference.cluster.embedded import EmbeddedCluster
-from gpu_inference.cluster.state import State, folder_of, load
 from gpu_inference.cluster.process import is_running
+from gpu_inference.cluster.state import State, folder_of, load
 from gpu_inference.errors import UserError
 
 Wait = Callable[[Callable[[], Any], float, str], Any]

@@ -26,6 +26,7 @@ from .cluster import apply, get, wait_for
 NAMESPACE = "argocd"
 # Newer ones are no Go modules: their gitops-engine is a module that no module proxy has.
 BINARIES = ("argocd", "miniredis", "helm3")
+_LAST = {"health": "status", "operationState": "phase"}
 _ANYTHING = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 
@@ -113,9 +114,9 @@ def argo_cd(cluster: Provider, config: dict[str, str], folder: Path) -> Iterator
             f"--webhook-addr=127.0.0.1:{ports[6]}", "--enable-progressive-syncs"),
     }  # fmt: skip
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_running([str(found["miniredis"]), redis], folder, "miniredis", tools))
+        stack.enter_context(_running([str(found["miniredis"]), redis], folder, "miniredis", tools, cluster.kubeconfig))
         for name, options in commands.items():
-            stack.enter_context(_running([str(found["argocd"]), *options], folder, name, tools))
+            stack.enter_context(_running([str(found["argocd"]), *options], folder, name, tools, cluster.kubeconfig))
         yield
 
 
@@ -132,12 +133,14 @@ def _configure(cluster: Provider, config: dict[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def _running(command: list[str], folder: Path, name: str, tools: Path) -> Iterator[None]:
+def _running(command: list[str], folder: Path, name: str, tools: Path, kubeconfig: Path) -> Iterator[None]:
     path = f"{tools}{os.pathsep}{os.environ['PATH']}"
     scratch = folder / f"{name}.tmp"
     scratch.mkdir()
     env = {**_environment(), "PATH": path, "ARGOCD_BINARY_NAME": name, "ARGOCD_GPG_ENABLED": "false"}
-    env |= {"TMPDIR": str(scratch), "HOME": str(scratch), "ARGOCD_APPLICATION_CONTROLLER_REPO_ERROR_GRACE_PERIOD_SECONDS": "0"}
+    env |= {"TMPDIR": str(scratch), "HOME": str(scratch)}
+    # The cluster of an Application, https://kubernetes.default.svc, is that of the kubeconfig.
+    env |= {"ARGOCD_FAKE_IN_CLUSTER": "true", "KUBECONFIG": str(kubeconfig)}
     with (folder / f"{name}.log").open("wb") as log:
         child = subprocess.Popen(command, stdout=log, stderr=log, env=env, cwd=scratch, preexec_fn=die_with_parent)
         try:
@@ -161,7 +164,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def application(cluster: Provider, name: str) -> dict[str, Any]:
-    """(sync status, health, revision …) as Argo CD reports them; empty where it has not yet."""
+    """The status of an Application as Argo CD reports it; empty where it has not yet."""
     return (get(cluster, "application", name, "-n", NAMESPACE) or {}).get("status", {})
 
 
@@ -173,7 +176,12 @@ def settled(cluster: Provider, name: str, revision: str = "", seconds: float = 1
     def done() -> dict[str, Any] | None:
         status = application(cluster, name)
         sync = status.get("sync", {})
-        good = sync.get("status") == "Synced" and status.get("health", {}).get("status") == "Healthy"
+        parts = (
+            sync.get("status"),
+            status.get("health", {}).get("status"),
+            status.get("operationState", {}).get("phase"),
+        )
+        good = parts == ("Synced", "Healthy", "Succeeded")
         fresh = status.get("reconciledAt") != before
         return status if good and fresh and revision in ("", sync.get("revision")) else None
 

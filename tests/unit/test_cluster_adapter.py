@@ -14,12 +14,12 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 import yaml
+from gpu_inference.cluster.embedded.pki import Pki
 
 from gpu_inference.cluster import adapter
 from gpu_inference.cluster.adapter import ApiFailure, Prometheus, Registry, Server, front_proxy_context, quantity
 from gpu_inference.cluster.adapter_rules import SelectorError, load_rules, selector_matchers
 from gpu_inference.cluster.command import RULES
-from gpu_inference.cluster.embedded.pki import Pki
 from gpu_inference.errors import UserError
 
 RULE = {

@@ -47,16 +47,18 @@ lint: setup
 	@$(GI) schema editor --check
 	@$(GI) schema docs --check
 	@$(GI) schema adapter-rules --check
+	@$(GI) schema kubernetes --check
 
 bench: setup
 	@$(VENV)/bin/python tools/bench.py $(BENCH)
 
-# The generated files: the chart's schema, its README, the rules for prometheus-adapter.
+# The generated files: the chart's schema, its README, the rules for prometheus-adapter, Kubernetes' types.
 bundle: setup
 	@$(GI) schema bundle
 	@$(GI) schema editor
 	@$(GI) schema docs
 	@$(GI) schema adapter-rules
+	@$(GI) schema kubernetes
 
 lock:
 	uv pip compile pyproject.toml --all-extras --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header -o requirements.lock

@@ -1,8 +1,8 @@
 """Downloads a model of the Hugging Face Hub, or waits until it is there, with Python's standard library alone.
 
-Reads DOWNLOAD from the environment, JSON: source (hf://organisation/name), revision, folder, path (in folder, where the
-files go), allow and ignore (patterns of files), pickles (whether formats that run code when they are loaded are taken).
-HF_TOKEN and HF_ENDPOINT are optional. `download.py wait` downloads nothing.
+Reads DOWNLOAD from the environment, JSON: source (hf://organisation/name), folder, path (in folder, where the files
+go) and, optional, revision, allow and ignore (patterns of files), pickles (whether formats that run code when they are
+loaded are taken). HF_TOKEN and HF_ENDPOINT are optional, too. `download.py wait` downloads nothing.
 
 One download at a time holds the lock <folder>.lock. What was cut off is resumed, and every checksum of the Hub is
 compared. <folder>/manifest, a line "<sha256> <bytes> <file>" for each, appears when all is there. Exit 0 then, 1 with a
@@ -135,13 +135,14 @@ def pause(error, failures):
 
 def chosen(files, wanted):
     """The files to take. Problem when there are no weights among them."""
-    allow, ignore = wanted["allow"] or ["*"], wanted["ignore"]
+    allow, ignore = wanted.get("allow", ["*"]), wanted.get("ignore", [])
     named = [f for f in files if matches(f["path"], allow) and not matches(f["path"], ignore)]
-    taken = [f for f in named if wanted["pickles"] or not matches(f["path"], PICKLES)]
+    pickles = wanted.get("pickles", False)
+    taken = [f for f in named if pickles or not matches(f["path"], PICKLES)]
     for file in taken:
         if file["path"].startswith("/") or ".." in file["path"].split("/"):
             raise Problem(f"{file['path']}: leads out of the model's folder")
-    if not any(matches(f["path"], WEIGHTS + (PICKLES if wanted["pickles"] else ())) for f in taken):
+    if not any(matches(f["path"], WEIGHTS + (PICKLES if pickles else ())) for f in taken):
         trust = "set storage.download.pickles to true if you trust it"
         hint = trust if len(named) > len(taken) else "see storage.download.allow and ignore"
         raise Problem(f"{wanted['source']} has no weights such as {', '.join(WEIGHTS[:3])}: {hint}")
@@ -231,7 +232,7 @@ def download(wanted):
     with locked(folder) as suffix:
         if complete(folder):
             return
-        hub = Hub(wanted["source"].removeprefix("hf://"), wanted["revision"] or "main")
+        hub = Hub(wanted["source"].removeprefix("hf://"), wanted.get("revision", "main"))
         files = chosen(list(hub.files()), wanted)
         size = sum(f["size"] for f in files)
         there = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())

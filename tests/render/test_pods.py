@@ -36,6 +36,13 @@ def test_no_token_and_no_service_links(case, models):
             assert model.pod["spec"]["serviceAccountName"] in rendered
 
 
+def test_owners_of_files_are_changed_once(models):
+    """Without it every start of a pod walks over all files of its volumes."""
+    for model in models:
+        context = model.pod["spec"]["securityContext"]
+        assert "fsGroup" not in context or context["fsGroupChangePolicy"] == "OnRootMismatch", model.name
+
+
 def test_no_role_is_granted(case):
     assert of_kind(case.objects, "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", hooks=True) == []
 

@@ -6,7 +6,8 @@ import copy
 from typing import Any
 
 import pytest
-from support.restricted import violations
+
+from gpu_inference.validate.rendered.restricted import violations
 
 GOOD: dict[str, Any] = {
     "metadata": {},

@@ -11,11 +11,11 @@ from support.expected import over
 from support.matrix import RUNTIMES, minimal_model, scenario
 from support.objects import MODEL_LABEL, containers, env_of, model_of, of_kind, one, selects, server
 from support.render import helm, load_yaml, render, scratch_dir
-from support.restricted import violations
 from support.storage_problems import JOB, MANY
 from support.views import models
 
 from gpu_inference.paths import CHART
+from gpu_inference.validate.rendered.restricted import violations
 
 TOKEN = {"name": "hub", "key": "token"}
 HUB = {"source": "hf://org/name", "revision": "abc", "tokenSecret": TOKEN}

@@ -29,7 +29,12 @@ BAD = {path: path.parent.name for path in sorted(HERE.glob("*/bad.yaml"))}
 SHARED = [*sorted(SCHEMA.glob("negative/*.yaml")), *sorted(SCHEMA.glob("warning/*.yaml"))]
 EXPECTS = re.compile(r"^# expects: (\S+) (\S+)$", re.MULTILINE)
 # A comment's key -> the option of validate it stands for; a value `true` is none, the name of a file is one beside it.
-OPTIONS = {"kubernetes": "--kube-version", "cluster": "--cluster-profile", "render": "--render"}
+OPTIONS = {
+    "kubernetes": "--kube-version",
+    "cluster": "--cluster-profile",
+    "render": "--render",
+    "production": "--production",
+}
 # What no values can provoke: no keyword of the schema leads to it today.
 UNREACHABLE = {"schema"}
 
@@ -86,7 +91,8 @@ def test_every_rule_has_both():
 def test_the_catalogue_has_every_rule_of_the_code():
     """Rules whose names the code puts together are named here."""
     folder = Path(inspect.getfile(check)).parent
-    code = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
+    files = [*folder.rglob("*.py"), folder.parent / "estimate" / "problems.py"]
+    code = "".join(path.read_text(encoding="utf-8") for path in files)
     named = set(re.findall(r'istake\(\s*"([a-z]+(?:-[a-z]+)*)"', code)) | {"incomplete-preset"}
     named |= {f"unknown-{what}" for what in ("cloud", "runtime", "accelerator")}
     named |= {f"ignore-{what}" for what in ("unreadable", "expired", "unused")}
@@ -131,3 +137,12 @@ def test_every_known_failure_has_a_rule_or_a_reason():
     left = sorted({*numbers()} - covered - dropped().keys())
     print("neither a rule nor a reason:", *left)
     assert set(left) <= undecided
+
+
+@pytest.mark.parametrize("code", dropped())
+def test_what_a_reason_names_is_there(code):
+    """Tests by file and name, and files."""
+    paths = re.findall(r"\b(?:tests|chart)/[\w./]+\.(?:py|yaml)", dropped()[code])
+    text = "".join((HERE.parents[1] / path).read_text(encoding="utf-8") for path in paths)
+    for test in re.findall(r"\btest_\w+\b(?!\.py)", dropped()[code]):
+        assert f"def {test}(" in text, test

@@ -31,6 +31,13 @@ HEALTH_PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "models.m.warmup.enabled: the canary of triton asks for no work of the model",
         "set canary.request",
     ),
+    "a canary that nothing can meet": (
+        _m(
+            "triton", canary={"request": {"method": "GET", "path": "/x", "expect": {"path": "y", "min": 2, "max": 1.5}}}
+        ),
+        "models.m.canary.request.expect.max: no answer can be 2 or more and 1.5 or less",
+        "make max the larger one",
+    ),
     "warm-up without Python": (
         _m("llama-cpp", warmup={"enabled": True}),
         "models.m.warmup.enabled: the image of llama-cpp has no Python",

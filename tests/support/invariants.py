@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from gpu_inference.validate.rendered.restricted import violations
+
 from .objects import (
     WORKLOADS,
     Object,
@@ -24,7 +26,6 @@ from .objects import (
     selects,
     walk,
 )
-from .restricted import violations
 
 Invariant = Callable[[list[Object]], Iterator[str]]
 INVARIANTS: dict[str, Invariant] = {}

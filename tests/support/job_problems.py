@@ -139,8 +139,8 @@ JOB_PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "name what to copy in backup.claims",
     ),
     "image without a version": (
-        {"images": {"own": {"repository": "registry.example.com/own"}}},
-        "images.own: is not whole",
+        {"images": {"rclone": {"tag": None}}},
+        "images.rclone: is not whole",
         "set repository, and tag or digest",
     ),
 }

@@ -5,38 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-Object = dict[str, Any]
+from gpu_inference.validate.rendered.objects import (
+    MODEL_LABEL,
+    WORKLOADS,
+    Object,
+    is_hook,
+    model_of,
+    name,
+    of_kind,
+    pods,
+    selects,
+)
 
-MODEL_LABEL = "gpu-inference.io/model"
+# Those that the product has, for its own rules.
+__all__ = ["MODEL_LABEL", "WORKLOADS", "Object", "is_hook", "model_of", "name", "of_kind", "selects"]
+
 CAPACITY_LABEL = "gpu-inference.io/capacity"
-WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
 SERVING = ("Deployment", "StatefulSet", "LeaderWorkerSet")  # kinds of `workload` whose pods the chart describes
 OPERATED = ("RayService", "NIMService")  # and those that leave them to an operator
-
-
-def name(obj: Object) -> str:
-    """Kind/name, for messages."""
-    return f"{obj['kind']}/{obj['metadata']['name']}"
-
-
-def is_hook(obj: Object) -> bool:
-    """True for objects Helm runs beside the release (tests)."""
-    return "helm.sh/hook" in obj["metadata"].get("annotations", {})
-
-
-def of_kind(objects: list[Object], *kinds: str, hooks: bool = False) -> list[Object]:
-    """The release's objects of these kinds; hooks are left out unless asked for."""
-    return [o for o in objects if o["kind"] in kinds and (hooks or not is_hook(o))]
 
 
 def is_headless(obj: Object) -> bool:
     """True for a Service that only gives pods names."""
     return obj["kind"] == "Service" and obj["spec"].get("clusterIP") == "None"
-
-
-def model_of(obj: Object) -> str | None:
-    """The model an object belongs to."""
-    return obj["metadata"].get("labels", {}).get(MODEL_LABEL)
 
 
 def component(obj: Object) -> str | None:
@@ -67,22 +58,7 @@ def maybe(objects: list[Object], kind: str, model: str) -> Object | None:
 
 def pod_templates(objects: list[Object]) -> list[tuple[str, Object]]:
     """(Kind/name, pod template) of everything that makes pods, test hooks included."""
-    found = []
-    for obj in objects:
-        if obj["kind"] in WORKLOADS:
-            found.append((name(obj), obj["spec"]["template"]))
-        elif obj["kind"] == "LeaderWorkerSet":
-            group = obj["spec"]["leaderWorkerTemplate"]
-            found += [(f"{name(obj)}/{role}", group[f"{role}Template"]) for role in ("leader", "worker")]
-        elif obj["kind"] == "RayService":
-            cluster = obj["spec"]["rayClusterConfig"]
-            found += [(f"{name(obj)}/head", cluster["headGroupSpec"]["template"])]
-            found += [(f"{name(obj)}/{group['groupName']}", group["template"]) for group in cluster["workerGroupSpecs"]]
-        elif obj["kind"] == "CronJob":
-            found.append((name(obj), obj["spec"]["jobTemplate"]["spec"]["template"]))
-        elif obj["kind"] == "Pod":
-            found.append((name(obj), obj))
-    return found
+    return [(pod.where, pod.template) for pod in pods(objects)]
 
 
 def containers(pod: Object) -> list[Object]:
@@ -99,15 +75,6 @@ def server(deployment: Object) -> Object:
 def env_of(container: Object) -> dict[str, Object]:
     """Environment by name; the whole entry, since it may come from a Secret."""
     return {e["name"]: e for e in container.get("env", [])}
-
-
-def selects(selector: Object, labels: Object) -> bool:
-    """Whether a selector, of a Service or with matchLabels and matchExpressions, takes a pod with these labels."""
-    expressions = selector.get("matchExpressions", []) if "matchLabels" in selector else []
-    assert all(e["operator"] == "In" for e in expressions), "teach this the operator"
-    return selector.get("matchLabels", selector).items() <= labels.items() and all(
-        labels.get(e["key"]) in e["values"] for e in expressions
-    )
 
 
 def walk(value: Any, path: str = "$") -> Iterator[tuple[str, Any]]:

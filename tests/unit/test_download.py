@@ -34,8 +34,7 @@ def command(prelude: str = "", *words: str) -> list[str]:
 
 
 def environment(hub: Hub | None, folder: Path, **wanted: Any) -> dict[str, str]:
-    said = {"source": "hf://org/name", "revision": "", "folder": str(folder), "path": f"{folder}/org/name"}
-    said |= {"allow": [], "ignore": [], "pickles": False} | wanted
+    said = {"source": "hf://org/name", "folder": str(folder), "path": f"{folder}/org/name"} | wanted
     token = {"HF_TOKEN": "secret", "HF_ENDPOINT": hub.url} if hub else {}
     return {**os.environ, "NO_PROXY": "*", "no_proxy": "*", "DOWNLOAD": json.dumps(said), **token}
 

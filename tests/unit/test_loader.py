@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from pathlib import Path
 
 import pytest
@@ -83,9 +82,7 @@ def test_depth_is_bounded():
 def test_aliases_are_bounded():
     bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
     bomb += "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 15))
-    start = time.monotonic()
     assert [rule for rule, *_ in problems(bomb)] == ["alias"]
-    assert time.monotonic() - start < 5
 
 
 def test_reads_standard_input(monkeypatch):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -67,6 +68,9 @@ def build_parser(argv: Sequence[str]) -> tuple[argparse.ArgumentParser, ModuleTy
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; the exit code is 0 (fine), 1 (findings), 2 (usage), 130 (interrupted)."""
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may have bytes that no encoding has
+            stream.reconfigure(errors="backslashreplace")
     try:
         parser, module = build_parser(words)
         args = parser.parse_args(words)

@@ -10,8 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TextIO
 
+from gpu_inference.secrets import redacted
+
 # From the mildest on; --fail-on names one of them.
 SEVERITIES = ("info", "warning", "error")
+_ABOUT_SECRETS = ("literal-secret", "literal-token", "secret-in-values")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -68,9 +71,13 @@ class Report:
         return 1 if self.failures else 0
 
     def line_of(self, finding: Finding) -> str | None:
-        """The line of text a finding points at; None where it is not known."""
+        """The line of text a finding points at, without secrets; None where it is not known."""
         lines = self.sources.get(finding.file, ())
-        return lines[finding.line - 1].rstrip("\r") if 0 < finding.line <= len(lines) else None
+        if not 0 < finding.line <= len(lines):
+            return None
+        line = lines[finding.line - 1].rstrip("\r")
+        # What no form tells from other text is left out from where it stands.
+        return redacted(f"{line[: finding.column - 1]}…" if finding.rule in _ABOUT_SECRETS else line)
 
 
 class Reporter(ABC):

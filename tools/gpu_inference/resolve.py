@@ -20,7 +20,7 @@ from gpu_inference.errors import UserError
 from gpu_inference.paths import CHART
 from gpu_inference.values.loader import Document, load
 from gpu_inference.values.merge import helm_values
-from gpu_inference.values.presets import KINDS, load_presets, overlay
+from gpu_inference.values.presets import KINDS, copied, load_presets, overlay
 from gpu_inference.values.tree import Tree
 
 Spec = dict[str, Any]
@@ -46,13 +46,15 @@ def resolve(layers: Sequence[Path] = ()) -> dict[str, Any]:
     """The release that `helm template CHART -f layer …` describes: {"cloud", "cloudPreset", "values", "models":
     {name: spec}}.
 
-    UserError for a file that cannot be read, and for values that `gpu-inference validate` refuses.
+    UserError for a file that cannot be read, and for values that `gpu-inference validate` refuses, but for what it
+    knows from estimates: Helm renders that.
     """
     # Imported here: the checks resolve values themselves, and not everyone who does needs the checks.
+    from gpu_inference.validate.context import NOTHING_ESTIMATED
     from gpu_inference.validate.engine import Subject, check
 
     documents = [load(layer) for layer in layers]
-    findings = check([Subject(documents)]).errors
+    findings = check([Subject(documents)], context=NOTHING_ESTIMATED).errors
     if findings:
         first = findings[0]
         more = f"; {len(findings) - 1} more, see gpu-inference validate" if findings[1:] else ""
@@ -206,9 +208,10 @@ def place(spec: Mapping[str, Any], runtime: Mapping[str, Any]) -> dict[str, str]
 
 
 def _pick(what: str, name: str, known: Mapping[str, Spec], path: str) -> Spec:
+    """A copy of a preset: what is resolved belongs to who asked."""
     if name not in known:
         raise UserError(f"{path}: unknown {what} {name!r}", fix=f"use one of {', '.join(sorted(known))}", exit_code=1)
-    return known[name]
+    return copied(known[name])
 
 
 @cache

@@ -10,13 +10,13 @@ unset, empty or false is left out; true renders the flag alone; with a joiner, f
 {{- range index .runtime.told $version }}
   {{- if .text }}{{ .text }}
   {{- else }}
-    {{- $value := get (index $spec .section) .field }}
+    {{- $value := index $spec .section .field }}
     {{- if or $value .zero }}
-      {{- if kindIs "bool" $value }}
-            - {{ .flag }}
-      {{- else if .joiner }}
+      {{- if .joiner }}
             - {{ print .flag .joiner (include "gpu-inference.args.text" $value) | toJson }}
       {{- else if kindIs "string" $value }}{{ .head }}{{ toJson $value }}
+      {{- else if kindIs "bool" $value }}
+            - {{ .flag }}
       {{- else }}{{ .head }}{{ toJson $value | quote }}
       {{- end }}
     {{- end }}
@@ -33,21 +33,24 @@ without those of other versions, as text where it is the same for every model. T
 */}}
 {{- define "gpu-inference.args.prepare" -}}
 {{- $told := list }}
+{{- $text := "" }}
 {{- range .runtime.args }}
   {{- $head := "\n            - " }}
   {{- if and .flag (not .joiner) }}{{ $head = print $head .flag $head }}{{ end }}
   {{- if not (include "gpu-inference.args.applies" (dict "arg" . "version" $.version)) }}
   {{- else if .section }}
     {{- /* Of seconds none is an answer; of all else 0 is not set. */}}
+    {{- if $text }}{{ $told = append $told (dict "text" $text) }}{{ $text = "" }}{{ end }}
     {{- $told = append $told (merge (dict "head" $head "zero" (eq .section "drain")) .) }}
   {{- else if kindIs "bool" .value }}
-    {{- if .value }}{{ $told = append $told (dict "text" (print "\n            - " .flag)) }}{{ end }}
+    {{- if .value }}{{ $text = print $text "\n            - " .flag }}{{ end }}
   {{- else }}
     {{- $value := include "gpu-inference.args.text" .value }}
     {{- if .joiner }}{{ $value = print .flag .joiner $value }}{{ end }}
-    {{- $told = append $told (dict "text" (print $head (toJson $value))) }}
+    {{- $text = print $text $head (toJson $value) }}
   {{- end }}
 {{- end }}
+{{- if $text }}{{ $told = append $told (dict "text" $text) }}{{ end }}
 {{- $_ := set .runtime.told .version $told }}
 {{- end }}
 

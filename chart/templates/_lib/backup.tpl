@@ -79,8 +79,7 @@ spec:
       resources:
         requests: {cpu: 250m, memory: 256Mi, ephemeral-storage: 320Mi}
         limits: {cpu: "2", memory: 1Gi, ephemeral-storage: 320Mi}
-      securityContext:
-        {{- include "gpu-inference.security.container" .root.Values.modelDefaults.security | nindent 8 }}
+      securityContext: {{ template "gpu-inference.security.container" .root.Values.modelDefaults.security }}
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
         {{- range $index, $claim := $claims }}

@@ -3,9 +3,9 @@ gpu-inference.canary.request is what files/canary.py reads: the model's canary, 
 server is, attempts, timeoutSeconds, health: {url, timeoutSeconds} of what has to answer first, or nothing}.
 */}}
 {{- define "gpu-inference.canary.request" -}}
-{{- $canary := get .m.spec.canary "request" | default .m.runtime.canary }}
-{{- $request := dict "url" (print .at $canary.path) "method" $canary.method "expect" $canary.expect }}
-{{- if hasKey $canary "body" }}{{- $_ := set $request "body" $canary.body }}{{ end }}
+{{- $canary := or .m.spec.canary.request .m.runtime.canary }}
+{{- $request := pick $canary "method" "expect" "body" }}
+{{- $_ := set $request "url" (print .at $canary.path) }}
 {{- with .health }}{{- $_ := set $request "health" . }}{{ end }}
 {{- $_ := set $request "attempts" (int64 .attempts) }}
 {{- $_ := set $request "timeoutSeconds" (int64 .timeoutSeconds) }}
@@ -19,6 +19,7 @@ name of the ConfigMap with the script}.
 */}}
 {{- define "gpu-inference.canary.pod" }}
 {{- $m := .m }}
+{{- $test := $m.spec.test }}
 {{- $at := printf "http://%s.%s.svc:%d" $m.fullname $m.root.Release.Namespace (int64 $m.spec.service.port) }}
   restartPolicy: Never
   automountServiceAccountToken: false
@@ -27,29 +28,27 @@ name of the ConfigMap with the script}.
   imagePullSecrets:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  securityContext:
-    {{- include "gpu-inference.security.pod" $m.spec.security | nindent 4 }}
+  securityContext: {{ template "gpu-inference.security.pod" $m.spec.security }}
   {{- /* On the model's nodes, where its image is already. */}}
   {{- $m.nodes | replace "\n" "\n  " }}
   containers:
     - name: canary
-      image: {{ or $m.spec.test.image (include "gpu-inference.container.image" $m.spec.image) | toJson }}
+      image: {{ with $test.image }}{{ toJson . }}{{ else }}{{ $m.image }}{{ end }}
       imagePullPolicy: {{ $m.spec.image.pullPolicy }}
       command: [python3, /canary/canary.py]
       env:
-        # Where the container runtime goes by it, the model's image would get every GPU of the node.
+        {{- /* Where the container runtime goes by it, the model's image would get every GPU of the node. */}}
         - {name: NVIDIA_VISIBLE_DEVICES, value: void}
-        - {name: CANARY, value: {{ include "gpu-inference.canary.request" (dict "m" $m "at" $at "attempts" .attempts "timeoutSeconds" $m.spec.test.timeoutSeconds) | toJson }}}
+        - {name: CANARY, value: {{ include "gpu-inference.canary.request" (dict "m" $m "at" $at "attempts" .attempts "timeoutSeconds" $test.timeoutSeconds) | toJson }}}
       resources:
         requests: {cpu: 100m, memory: 64Mi, ephemeral-storage: 16Mi}
         limits: {cpu: 500m, memory: 128Mi, ephemeral-storage: 16Mi}
-      securityContext:
-        {{- include "gpu-inference.security.container" $m.spec.security | nindent 8 }}
+      securityContext: {{ template "gpu-inference.security.container" $m.spec.security }}
       volumeMounts:
         - {name: canary, mountPath: /canary, readOnly: true}
   volumes:
     - name: canary
-      configMap: {name: {{ template "gpu-inference.labels.fullname" $m.root }}-{{ .scripts }}}
+      configMap: {name: {{ $m.root.resolved.fullname }}-{{ .scripts }}}
 {{- end }}
 
 {{/*

@@ -33,3 +33,15 @@ models.{{ .name }}-metrics: the Service of the metrics of {{ .name }} has this n
   {{- end }}
 {{- end }}
 {{- end }}
+
+{{/*
+gpu-inference.check.canary: of models with a request of their own.
+*/}}
+{{- define "gpu-inference.check.canary" -}}
+{{- $expect := .spec.canary.request.expect }}
+{{- if and (hasKey $expect "min") (hasKey $expect "max") }}
+  {{- if gt (float64 $expect.min) (float64 $expect.max) }}
+models.{{ .name }}.canary.request.expect.max: no answer can be {{ $expect.min }} or more and {{ $expect.max }} or less. Fix: make max the larger one.
+  {{- end }}
+{{- end }}
+{{- end }}

@@ -66,8 +66,6 @@ models.{{ .name }}.resources.cpu.limits: {{ toJson $cpu.limits }} is less than w
 {{- end }}
 
 {{- define "gpu-inference.check.volumes" -}}
-{{- /* What a model has in common with others is looked at once. */}}
-{{- $_ := set .store.mounts .base true }}
 {{- $paths := dict "/dev/shm" "shm" "/cache" "cache" "/models" "model" "/etc/gpu-inference" "files" "/opt/gpu-inference" "gpu-inference-scripts"
     "/downloader" "downloader" }}
 {{- if .engine }}{{- $_ := set $paths "/engine" "engine" }}{{ end }}

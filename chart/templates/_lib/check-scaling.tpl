@@ -18,7 +18,7 @@ gpu-inference.check.scaling: of models with an autoscaler.
 {{- end }}
 {{- $ours := false }}
 {{- range .signals }}
-  {{- include "gpu-inference.check.signal" (dict "model" $ "signal" . "path" $path) }}
+  {{- template "gpu-inference.check.signal" (dict "model" $ "signal" . "path" $path) }}
   {{- if and .name (has .type (list "External" "Object")) }}{{ $ours = true }}{{ end }}
 {{- end }}
 {{- if $ours }}
@@ -28,8 +28,8 @@ gpu-inference.check.scaling: of models with an autoscaler.
     {{- end }}
   {{- end }}
 {{- end }}
-{{- include "gpu-inference.check.metrics" (dict "model" . "path" $path) }}
-{{- if $keda }}{{ include "gpu-inference.check.keda" (dict "model" . "path" (print $path ".keda")) }}{{ end }}
+{{- if or $scaling.metrics $scaling.target.cpuUtilization }}{{ template "gpu-inference.check.metrics" (dict "model" . "path" $path) }}{{ end }}
+{{- if $keda }}{{ template "gpu-inference.check.keda" (dict "model" . "path" (print $path ".keda")) }}{{ end }}
 {{- end }}
 
 {{/*

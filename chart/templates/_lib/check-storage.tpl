@@ -6,7 +6,7 @@ silence.
 {{- $source := .spec.model.source }}
 {{- $scheme := splitList "://" $source | first }}
 {{- $known := .runtime.modelSources }}
-{{- $path := printf "models.%s.model" .name }}
+{{- $path := print "models." .name ".model" }}
 {{- if not $source }}
 {{ $path }}.source: is not set. Fix: set it to where the model lies, {{ $known | join ":// or " }}://….
 {{- else if not (or (has $scheme $known) (and (has "pvc" $known) (has $scheme (list "s3" "gs" "az" "oci" "hostPath")))) }}
@@ -29,8 +29,8 @@ silence.
 gpu-inference.check.storage: of models that are downloaded, or come in a volume that is no claim.
 */}}
 {{- define "gpu-inference.check.storage" -}}
-{{- $path := printf "models.%s" .name }}
-{{- $by := printf "%s.storage.download.by" $path }}
+{{- $path := print "models." .name }}
+{{- $by := ".storage.download.by" }}
 {{- if and (eq .scheme "hostPath") (not .spec.security.allowHostPath) }}
 {{ $path }}.model.source: hostPath:// breaks Pod Security, and shows the node's files to the pod. Fix: use another source, or set security.allowHostPath to true.
 {{- end }}
@@ -38,9 +38,9 @@ gpu-inference.check.storage: of models that are downloaded, or come in a volume 
 {{ $path }}.model.file: is not set, and {{ .spec.runtime }} takes one file. Fix: name the {{ .runtime.modelFile }} file.
 {{- end }}
 {{- if and (eq .fetch "server") (ne .scheme "hf") }}
-{{ $by }}: {{ .spec.runtime }} downloads nothing from {{ .scheme }}:// itself. Fix: set it to pod or job.
+{{ $path }}{{ $by }}: {{ .spec.runtime }} downloads nothing from {{ .scheme }}:// itself. Fix: set it to pod or job.
 {{- else if and .folder (not (has "pvc" .runtime.modelSources)) }}
-{{ $by }}: {{ .spec.runtime }} cannot load a folder. Fix: set it to server.
+{{ $path }}{{ $by }}: {{ .spec.runtime }} cannot load a folder. Fix: set it to server.
 {{- end }}
 {{- if .folder }}
   {{- if hasKey .spec.pod "initContainers" }}
@@ -54,9 +54,9 @@ gpu-inference.check.storage: of models that are downloaded, or come in a volume 
 gpu-inference.check.shared: what a Job fills must be one claim, which it writes to and the pods read from.
 */}}
 {{- define "gpu-inference.check.shared" -}}
-{{- $cache := get .spec.claims "cache" }}
+{{- $cache := .spec.claims.cache }}
 {{- $existing := hasKey .spec.storage.download "claim" }}
-{{- $path := printf "models.%s.storage.download" .name }}
+{{- $path := print "models." .name ".storage.download" }}
 {{- if and $existing $cache }}
 {{ $path }}.claim: claims.cache is made for the same. Fix: remove one of the two.
 {{- else if and (eq .fetch "job") (not $existing) }}

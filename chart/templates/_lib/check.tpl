@@ -30,10 +30,8 @@ models.{{ .name }}.runtimeVersion: is not set, and what {{ .spec.runtime }} is t
 
 {{- define "gpu-inference.check.startup" -}}
 {{- $startup := .spec.startup }}
-{{- if hasKey .spec.probes.startup "failureThreshold" }}
-  {{- if lt (int64 $startup.budgetSeconds) (int64 $startup.loadSeconds) }}
+{{- if lt (int64 $startup.budgetSeconds) (int64 $startup.loadSeconds) }}
 models.{{ .name }}.probes.startup.failureThreshold: allows {{ int64 $startup.budgetSeconds }} s, and loading takes {{ int64 $startup.loadSeconds }} s: the container would be restarted for ever. Fix: remove it, or raise it.
-  {{- end }}
 {{- end }}
 {{- end }}
 
@@ -42,7 +40,6 @@ gpu-inference.check.preset: what a runtime preset takes from its models must be 
 variable may be unset, as an argument may, but it cannot come from nowhere.
 */}}
 {{- define "gpu-inference.check.preset" -}}
-{{- if .runtime.own }}
 {{- $runtime := .spec.runtime }}
 {{- range $name, $entry := .runtime.env }}
   {{- if not (kindIs "map" (get $.spec (splitList "." $entry.from | first))) }}
@@ -55,7 +52,6 @@ runtimes.{{ $runtime }}.env.{{ $name }}.from: no model has {{ $entry.from }}. Fi
   {{- if not (hasKey $section (splitList "." $from | last)) }}
 runtimes.{{ $runtime }}.metrics.inFlight.selector.{{ $label }}: {{ $from }} of model {{ $.name }} is not set. Fix: name a key that every model has.
   {{- end }}
-{{- end }}
 {{- end }}
 {{- end }}
 

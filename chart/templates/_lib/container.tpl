@@ -13,7 +13,7 @@ in a Deployment, as gpu-inference.pod.spec; the first line follows the dash.
 
 {{- define "gpu-inference.container.text" -}}
 name: server
-          image: {{ include "gpu-inference.container.image" .spec.image | toJson }}
+          image: {{ .image }}
           imagePullPolicy: {{ .spec.image.pullPolicy }}
           {{- with .runtime.command }}
           command: {{ toJson . }}
@@ -26,6 +26,18 @@ name: server
           env:
             {{- . }}
           {{- end }}
+          {{- $gpu := .spec.accelerator }}
+          {{- $of := list .worker .scripts (and .runtime.probesName .spec.model.servedName) .spec.startup.budgetSeconds .spec.drain .values.probes
+              .spec.resources.cpu .sizes $gpu.count $gpu.resource .values.security }}
+          {{- template "gpu-inference.once.text" (dict "m" . "name" "gpu-inference.container.rest" "of" $of) }}
+          volumeMounts:
+            {{- template "gpu-inference.volumes.container" . }}
+{{- end }}
+
+{{/*
+gpu-inference.container.rest is how a server is reached, probed, stopped and confined, and what it gets.
+*/}}
+{{- define "gpu-inference.container.rest" }}
           {{- $stay := int64 .spec.drain.sleepSeconds }}
           {{- if .worker }}
           {{- /* It holds a part of the model, and stays until its leader has answered what is in flight. */}}
@@ -38,16 +50,11 @@ name: server
           {{- template "gpu-inference.probes.all" . }}
           {{- end }}
           {{- with $stay }}
-          lifecycle:
-            preStop:
-              sleep: {seconds: {{ . }}}
+          lifecycle: {preStop: {sleep: {seconds: {{ . }}}}}
           {{- end }}
           resources:
             {{- template "gpu-inference.resources.container" . }}
-          securityContext:
-            {{- include "gpu-inference.security.container" .spec.security | nindent 12 }}
-          volumeMounts:
-            {{- template "gpu-inference.volumes.container" . }}
+          securityContext: {{ template "gpu-inference.security.container" .spec.security }}
 {{- end }}
 
 {{/*

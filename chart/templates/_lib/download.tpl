@@ -51,7 +51,7 @@ gpu-inference.download.rest: it asks for less than any server, so that the pod i
 {{- end }}
 
 {{- define "gpu-inference.download.python" -}}
-{{ with or (get .spec.storage.download "image") .spec.test.image }}{{ toJson . }}{{ else }}{{ include "gpu-inference.container.image" .spec.image | toJson }}{{ end }}
+{{ with or .spec.storage.download.image .spec.test.image }}{{ toJson . }}{{ else }}{{ .image }}{{ end }}
 {{- end }}
 
 {{/*
@@ -60,8 +60,11 @@ gpu-inference.download.env: what files/download.py reads.
 {{- define "gpu-inference.download.env" }}
 {{- $model := .spec.model }}
 {{- $download := .spec.storage.download }}
-{{- $wanted := dict "source" $model.source "revision" (get $model "revision") "folder" .folder "path" (print .folder "/" .rest)
-    "allow" .allow "ignore" $download.ignore "pickles" $download.pickles }}
+{{- $wanted := dict "source" $model.source "folder" .folder "path" (print .folder "/" .rest) }}
+{{- with $model.revision }}{{ $_ := set $wanted "revision" . }}{{ end }}
+{{- with .allow }}{{ $_ := set $wanted "allow" . }}{{ end }}
+{{- with $download.ignore }}{{ $_ := set $wanted "ignore" . }}{{ end }}
+{{- with $download.pickles }}{{ $_ := set $wanted "pickles" . }}{{ end }}
             {{- /* Where the container runtime goes by it, the model's image would get every GPU of the node. */}}
             - {name: NVIDIA_VISIBLE_DEVICES, value: void}
             - {name: DOWNLOAD, value: {{ $wanted | toJson | toJson }}}
@@ -106,8 +109,7 @@ gpu-inference.download.pod is the spec of a Job's pod.
       imagePullSecrets:
         {{- toYaml . | nindent 8 }}
       {{- end }}
-      securityContext:
-        {{- include "gpu-inference.security.pod" .spec.security | nindent 8 }}
+      securityContext: {{ template "gpu-inference.security.pod" .spec.security }}
       containers:
         {{- template "gpu-inference.download.container" . }}
       volumes:

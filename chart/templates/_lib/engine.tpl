@@ -107,11 +107,10 @@ server's GPUs, environment and directories; the last container publishes what th
             - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
             - {name: ENGINE_WORK, value: /engines/.{{ .engine.directory }}-$(POD_NAME)}
             {{- if .gpus }}
-            {{- template "gpu-inference.env.list" $m }}
+            {{- template "gpu-inference.env.text" $m }}
           resources:
             {{- template "gpu-inference.resources.container" $m }}
-          securityContext:
-            {{- include "gpu-inference.security.container" $m.spec.security | nindent 12 }}
+          securityContext: {{ template "gpu-inference.security.container" $m.spec.security }}
             {{- else }}
             - {name: NVIDIA_VISIBLE_DEVICES, value: void}
           {{- include "gpu-inference.job.small" $m.spec | nindent 10 }}

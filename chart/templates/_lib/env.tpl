@@ -2,6 +2,12 @@
 gpu-inference.env.list renders the environment: what the chart knows, then the spec's env over it, each name once.
 */}}
 {{- define "gpu-inference.env.list" }}
+{{- $of := list .values.env (or .folder (and .engine (not .fetch)) | not) (not .fetch) .spec.model.tokenSecret .spec.runtimeVersion }}
+{{- range .runtime.env }}{{- $of = append $of (index $.spec .section .field) }}{{ end }}
+{{- template "gpu-inference.once.text" (dict "m" . "name" "gpu-inference.env.text" "of" $of) }}
+{{- end }}
+
+{{- define "gpu-inference.env.text" }}
 {{- $s := .spec }}
 {{- $env := dict }}
 {{- $empty := list (toJson "") "false" }}
@@ -23,11 +29,10 @@ gpu-inference.env.list renders the environment: what the chart knows, then the s
 {{- end }}
 {{- range $name, $value := $s.env }}{{- $_ := set $env $name $value }}{{ end }}
 {{- range $name, $value := $env }}
-            - name: {{ $name }}
   {{- if kindIs "map" $value }}
-              valueFrom: {{ toJson $value }}
+            - {name: {{ $name }}, valueFrom: {{ toJson $value }}}
   {{- else }}
-              value: {{ if kindIs "string" $value }}{{ toJson $value }}{{ else }}{{ toJson $value | quote }}{{ end }}
+            - {name: {{ $name }}, value: {{ if kindIs "string" $value }}{{ toJson $value }}{{ else }}{{ toJson $value | quote }}{{ end }}}
   {{- end }}
 {{- end }}
 {{- end }}

@@ -8,8 +8,7 @@ enableServiceLinks: false
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-securityContext:
-  {{- include "gpu-inference.security.pod" .security | nindent 2 }}
+securityContext: {{ template "gpu-inference.security.pod" .security }}
 {{- end }}
 
 {{/*
@@ -19,8 +18,7 @@ gpu-inference.job.small: resources and security of a container that only waits, 
 resources:
   requests: {cpu: 10m, memory: 32Mi, ephemeral-storage: 16Mi}
   limits: {cpu: 100m, memory: 64Mi, ephemeral-storage: 16Mi}
-securityContext:
-  {{- include "gpu-inference.security.container" .security | nindent 2 }}
+securityContext: {{ template "gpu-inference.security.container" .security }}
 {{- end }}
 
 {{/*

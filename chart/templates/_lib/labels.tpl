@@ -24,7 +24,7 @@ metadata:
   namespace: {{ .root.Release.Namespace | quote }}
   labels:
     {{- .selector | nindent 4 }}
-    {{- include "gpu-inference.labels.release" .root | nindent 4 }}
+    {{- .root.resolved.labels }}
 {{- end }}
 
 {{/*
@@ -32,6 +32,5 @@ gpu-inference.labels.release: on objects, never in a pod template, where they wo
 */}}
 {{- define "gpu-inference.labels.release" -}}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-app.kubernetes.io/version: {{ .Chart.Version | toJson }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- end }}

@@ -92,8 +92,7 @@ spec:
   {{- with .root.Values.imagePullSecrets }}
   imagePullSecrets: {{ toJson . }}
   {{- end }}
-  securityContext:
-    {{- include "gpu-inference.security.pod" $s.security | nindent 4 }}
+  securityContext: {{ template "gpu-inference.security.pod" $s.security }}
   containers:
     - name: head
       image: {{ include "gpu-inference.container.image" $s.image | toJson }}
@@ -106,8 +105,7 @@ spec:
       resources:
         {{- $amounts := dict "cpu" (toString $s.rayService.head.cpu) "memory" $s.rayService.head.memory "ephemeral-storage" "4Gi" }}
         {{- dict "requests" $amounts "limits" $amounts | toYaml | nindent 8 }}
-      securityContext:
-        {{- include "gpu-inference.security.container" $s.security | nindent 8 }}
+      securityContext: {{ template "gpu-inference.security.container" $s.security }}
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
         - {name: shm, mountPath: /dev/shm}
@@ -129,8 +127,7 @@ gpu-inference.operators.scale: of a NIMService, which has replicas or an autosca
       maxReplicas: {{ int64 $scaling.maxReplicas }}
       metrics:
         {{- include "gpu-inference.scaling.metrics" (dict "model" .) | nindent 8 }}
-      behavior:
-        {{- include "gpu-inference.scaling.behavior" $scaling.behavior | trim | nindent 8 }}
+      behavior: {{ toJson $scaling.behavior }}
   {{- else }}
   replicas: {{ int64 .spec.replicas }}
   {{- end }}

@@ -39,8 +39,7 @@ the place it has in a Deployment: indenting it there again would take a third of
       imagePullSecrets:
         {{- toYaml . | nindent 8 }}
       {{- end }}
-      securityContext:
-        {{- include "gpu-inference.security.pod" .spec.security | nindent 8 }}
+      securityContext: {{ template "gpu-inference.security.pod" .spec.security }}
       {{- with get .spec "priorityClassName" }}
       priorityClassName: {{ include "gpu-inference.capacity.priority" (dict "root" $.root "name" .) }}
       {{- end }}

@@ -51,7 +51,8 @@ gpu-inference.presets.missing lists what templates read of a preset and a user's
 {{/*
 gpu-inference.presets.paths splits each `from`, "section.field", once, so that no model has to, and notes whether the server
 is told to shard the model (.parallel) and to do so by layers (.pipelined), how much of a GPU's memory it may take
-(.fractional), whether any of it depends on its version (.dated), and which keys of a model's `model` (.takes).
+(.fractional), whether any of it depends on its version (.dated), which keys of a model's `model` (.takes), and whether it is
+probed by the model's name (.probesName).
 */}}
 {{- define "gpu-inference.presets.paths" -}}
 {{- $preset := . }}
@@ -61,6 +62,7 @@ is told to shard the model (.parallel) and to do so by layers (.pipelined), how 
   {{- range regexFindAll "[{]model[.][a-zA-Z]+[}]" . -1 }}{{- $_ := set $takes (trimAll "{}" . | trimPrefix "model.") "" }}{{ end }}
 {{- end }}
 {{- $_ := set $preset "takes" $takes }}
+{{- $_ := set $preset "probesName" (contains "{servedName}" (toJson .probes)) }}
 {{- $entries := list }}
 {{- $_ := set $preset "told" dict }}
 {{- with .metrics }}{{- if hasKey . "since" }}{{- $_ := set $preset "dated" true }}{{ end }}{{ end }}

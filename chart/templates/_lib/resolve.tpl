@@ -16,60 +16,71 @@ chart share:
   .resolved.bursts      the spot pods of those of capacity mixed, as models of their own (see gpu-inference.capacity.burst)
   .resolved.balloons    those of them that keep a node warm
   .resolved.priorityClasses  name -> what the chart makes: those of the values, and the one for balloons
+  .resolved.fullname, .labels   what all names of the release begin with; labels of all its objects, indented
   .resolved.unknown   text: names of presets that do not exist, a line each
 A spec is, the last one wins: the cloud's scheduling, modelDefaults, the runtime's defaults, the accelerator's defaults,
 models.<name>; then entries that are `false` are removed, and what follows from the rest is added.
 */}}
 {{- define "gpu-inference.resolve.all" -}}
 {{- if not (hasKey . "resolved") }}
-  {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict "signals" dict "mounts" dict }}
-  {{- $resolved := dict "downloads" false "unknown" "" }}
-  {{- range list "models" "networked" "watched" "bursts" "balloons" "engines" "prePulled" "scaled" "operated" "jobs" "shared" "claimed" }}{{- $_ := set $resolved . list }}{{ end }}
+  {{- $store := dict "runtimes" dict "accelerators" dict "clouds" dict "bases" dict "mib" dict "kinds" dict "signals" dict "checked" dict "texts" dict "sized" dict }}
+  {{- $resolved := dict "downloads" false "unknown" "" "fullname" (include "gpu-inference.labels.fullname" .)
+      "labels" (include "gpu-inference.labels.release" . | nindent 4) }}
+  {{- $lists := list "models" "networked" "watched" "bursts" "balloons" "engines" "prePulled" "scaled" "operated" "jobs" "shared" "claimed" }}
+  {{- range $lists }}{{- $_ := set $resolved . list }}{{ end }}
   {{- $_ := set . "resolved" $resolved }}
   {{- $wanted := dict "root" . "store" $store "kind" "clouds" "name" .Values.cloud "what" "cloud" "path" "cloud" }}
   {{- $_ := set $resolved "unknown" (include "gpu-inference.resolve.preset" $wanted) }}
   {{- $root := . }}
-  {{- $models := list }}
-  {{- range $name, $values := .Values.models }}
-    {{- $m := dict "root" $root "store" $store "name" $name "values" $values }}
-    {{- template "gpu-inference.resolve.presets" $m }}
-    {{- if hasKey $m "accelerator" }}
-      {{- template "gpu-inference.resolve.model" $m }}
-      {{- template "gpu-inference.resolve.note" $m }}
-      {{- if not (hasKey $m.kind "operated") }}{{ $models = append $models $m }}{{ end }}
+  {{- /* Fifty at a time: every `append` copies its list. */}}
+  {{- range keys .Values.models | sortAlpha | chunk 50 }}
+    {{- $part := dict }}
+    {{- range $lists }}{{- $_ := set $part . list }}{{ end }}
+    {{- range . }}
+      {{- $m := dict "root" $root "store" $store "name" . "values" (index $root.Values.models .) }}
+      {{- template "gpu-inference.resolve.presets" $m }}
+      {{- if hasKey $m "accelerator" }}
+        {{- template "gpu-inference.resolve.model" $m }}
+        {{- template "gpu-inference.resolve.note" (dict "m" $m "lists" $part) }}
+      {{- end }}
     {{- end }}
+    {{- range $lists }}{{- $_ := set $resolved . (concat (index $resolved .) (index $part .)) }}{{ end }}
   {{- end }}
-  {{- $_ := set $resolved "models" $models }}
   {{- template "gpu-inference.capacity.classes" (dict "resolved" $resolved "classes" .Values.priorityClasses) }}
 {{- end }}
 {{- end }}
 
 {{/*
 gpu-inference.resolve.note puts a model into the lists it is in, so that what few models use costs the others nothing.
+Takes {m, lists}.
 */}}
 {{- define "gpu-inference.resolve.note" -}}
-{{- $s := .spec }}
-{{- $resolved := .root.resolved }}
-{{- if .folder }}{{ $_ := set $resolved "downloads" true }}{{ end }}
-{{- if and .folder (eq .fetch "job") }}{{ $_ := set $resolved "jobs" (append $resolved.jobs .) }}{{ end }}
-{{- if .shared }}{{ $_ := set $resolved "shared" (append $resolved.shared .) }}{{ end }}
-{{- if .claim }}{{ $_ := set $resolved "claimed" (append $resolved.claimed .) }}{{ end }}
-{{- if eq $s.capacity "mixed" }}
-  {{- template "gpu-inference.capacity.burst" . }}
-  {{- $_ := set $resolved "bursts" (append $resolved.bursts .burst) }}
+{{- $m := .m }}
+{{- $s := $m.spec }}
+{{- $lists := .lists }}
+{{- if $m.folder }}
+  {{- $_ := set $m.root.resolved "downloads" true }}
+  {{- if eq $m.fetch "job" }}{{ $_ := set $lists "jobs" (append $lists.jobs $m) }}{{ end }}
 {{- end }}
-{{- if $s.balloon.replicas }}{{ $_ := set $resolved "balloons" (append $resolved.balloons .) }}{{ end }}
-{{- if $s.engine.enabled }}{{ $_ := set $resolved "engines" (append $resolved.engines .) }}{{ end }}
-{{- if $s.prePull }}{{ $_ := set $resolved "prePulled" (append $resolved.prePulled .) }}{{ end }}
-{{- if $s.autoscaling.enabled }}{{ template "gpu-inference.scaling.signals" . }}{{ end }}
-{{- if hasKey .kind "operated" }}
-  {{- $_ := set $resolved "operated" (append $resolved.operated .) }}
+{{- if $m.shared }}{{ $_ := set $lists "shared" (append $lists.shared $m) }}{{ end }}
+{{- if $m.claim }}{{ $_ := set $lists "claimed" (append $lists.claimed $m) }}{{ end }}
+{{- if eq $s.capacity "mixed" }}
+  {{- template "gpu-inference.capacity.burst" $m }}
+  {{- $_ := set $lists "bursts" (append $lists.bursts $m.burst) }}
+{{- end }}
+{{- if $s.balloon.replicas }}{{ $_ := set $lists "balloons" (append $lists.balloons $m) }}{{ end }}
+{{- if $s.engine.enabled }}{{ $_ := set $lists "engines" (append $lists.engines $m) }}{{ end }}
+{{- if $s.prePull }}{{ $_ := set $lists "prePulled" (append $lists.prePulled $m) }}{{ end }}
+{{- if $s.autoscaling.enabled }}{{ template "gpu-inference.scaling.signals" $m }}{{ end }}
+{{- if hasKey $m.kind "operated" }}
+  {{- $_ := set $lists "operated" (append $lists.operated $m) }}
 {{- else }}
-  {{- if $s.autoscaling.enabled }}{{ $_ := set $resolved "scaled" (append $resolved.scaled .) }}{{ end }}
-  {{- if or $s.networkPolicy.enabled $s.ingress.enabled $s.gateway.enabled }}{{ $_ := set $resolved "networked" (append $resolved.networked .) }}{{ end }}
+  {{- $_ := set $lists "models" (append $lists.models $m) }}
+  {{- if $s.autoscaling.enabled }}{{ $_ := set $lists "scaled" (append $lists.scaled $m) }}{{ end }}
+  {{- if or $s.networkPolicy.enabled $s.ingress.enabled $s.gateway.enabled }}{{ $_ := set $lists "networked" (append $lists.networked $m) }}{{ end }}
   {{- $monitoring := $s.monitoring }}
-  {{- if or .scripts $s.canary.enabled $monitoring.rules.enabled $monitoring.dashboard $monitoring.serviceMonitor.enabled }}
-    {{- $_ := set $resolved "watched" (append $resolved.watched .) }}
+  {{- if or $m.scripts $s.canary.enabled $monitoring.rules.enabled $monitoring.dashboard $monitoring.serviceMonitor.enabled }}
+    {{- $_ := set $lists "watched" (append $lists.watched $m) }}
   {{- end }}
 {{- end }}
 {{- end }}

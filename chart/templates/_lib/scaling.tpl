@@ -3,21 +3,24 @@ gpu-inference.scaling.signals sets .signals, what the autoscaler goes by, always
 type of the metric, name, series, query, selector, value}. One whose name is empty has no series.
 */}}
 {{- define "gpu-inference.scaling.signals" -}}
-{{- if not (hasKey .store.signals .base) }}{{- template "gpu-inference.scaling.known" . }}{{ end }}
-{{- $known := index .store.signals .base }}
-{{- $signals := list }}
 {{- $target := .spec.autoscaling.target }}
-{{- range list "cpuUtilization" "memoryUtilization" "gpuUtilization" "queueComputeRatio" "requestsWaiting" "kvCacheUsage" "requestsInFlight" }}
-  {{- if get $target . }}
-    {{- $type := ternary "Object" "External" (eq . "queueComputeRatio") }}
-    {{- $signals = append $signals (merge (dict "key" . "value" (get $target .)) (index $known .) (dict "type" $type "name" "")) }}
+{{- $key := print .base (toJson $target) }}
+{{- if not (hasKey .store.signals $key) }}
+  {{- $known := fromJson (include "gpu-inference.scaling.known" .) }}
+  {{- $signals := list }}
+  {{- range list "cpuUtilization" "memoryUtilization" "gpuUtilization" "queueComputeRatio" "requestsWaiting" "kvCacheUsage" "requestsInFlight" }}
+    {{- if get $target . }}
+      {{- $type := ternary "Object" "External" (eq . "queueComputeRatio") }}
+      {{- $signals = append $signals (merge (dict "key" . "value" (get $target .)) (index $known .) (dict "type" $type "name" "")) }}
+    {{- end }}
   {{- end }}
+  {{- $_ := set .store.signals $key $signals }}
 {{- end }}
-{{- $_ := set . "signals" $signals }}
+{{- $_ := set . "signals" (index .store.signals $key) }}
 {{- end }}
 
 {{/*
-gpu-inference.scaling.known puts what models of one runtime and accelerator can be scaled by into the store, once: key -> signal.
+gpu-inference.scaling.known is what models of one runtime and accelerator can be scaled by, as JSON: key -> signal.
 */}}
 {{- define "gpu-inference.scaling.known" -}}
 {{- $metrics := .runtime.metrics }}
@@ -34,61 +37,44 @@ gpu-inference.scaling.known puts what models of one runtime and accelerator can 
   {{- /* A colon is legal in a series, not in the path of a metrics API. */}}
   {{- $_ := set $known $key (dict "name" ($series | replace ":" "_" | trimPrefix "_") "query" $query) }}
 {{- end }}
-{{- $_ := set .store.signals .base $known }}
+{{- toJson $known }}
 {{- end }}
 
 {{/*
-gpu-inference.scaling.hpa is the spec of a HorizontalPodAutoscaler. Takes {model, target: {apiVersion, kind, name}, minReplicas,
-maxReplicas, base: pods that are not the target's}.
-*/}}
-{{- define "gpu-inference.scaling.hpa" -}}
-scaleTargetRef:
-  apiVersion: {{ .target.apiVersion }}
-  kind: {{ .target.kind }}
-  name: {{ .target.name }}
-minReplicas: {{ int64 .minReplicas }}
-maxReplicas: {{ int64 .maxReplicas }}
-metrics:
-  {{- template "gpu-inference.scaling.metrics" . }}
-behavior:
-  {{- include "gpu-inference.scaling.behavior" .model.spec.autoscaling.behavior | trim | nindent 2 }}
-{{- end }}
-
-{{/*
-gpu-inference.scaling.metrics: entries of a HorizontalPodAutoscaler. Takes {model, base}.
+gpu-inference.scaling.metrics: entries of a HorizontalPodAutoscaler. Takes {model, base: pods that are not the target's}.
 */}}
 {{- define "gpu-inference.scaling.metrics" }}
 {{- $m := .model }}
 {{- range .model.signals }}
   {{- if eq .type "Resource" }}
-  - {type: Resource, resource: {name: {{ .name }}, target: {type: Utilization, averageUtilization: {{ int64 .value }}}}}
+    - {type: Resource, resource: {name: {{ .name }}, target: {type: Utilization, averageUtilization: {{ int64 .value }}}}}
   {{- else }}
-  - type: {{ .type }}
-    {{ lower .type }}:
-      metric:
-        name: {{ .name }}
-        {{- if eq .type "External" }}
-        selector:
-          matchLabels:
-            app_kubernetes_io_instance: {{ $m.root.Release.Name | quote }}
-            gpu_inference_io_model: {{ $m.name }}
-            {{- range $label, $path := .selector }}
-            {{ $label }}: {{ include "gpu-inference.args.at" (dict "spec" $m.spec "path" $path) | toJson }}
+    - type: {{ .type }}
+      {{ lower .type }}:
+        metric:
+          name: {{ .name }}
+          {{- if eq .type "External" }}
+          selector:
+            matchLabels:
+              app_kubernetes_io_instance: {{ $m.root.Release.Name | quote }}
+              gpu_inference_io_model: {{ $m.name }}
+              {{- range $label, $path := .selector }}
+              {{ $label }}: {{ include "gpu-inference.args.at" (dict "spec" $m.spec "path" $path) | toJson }}
+              {{- end }}
+            {{- if $.base }}
+            {{- /* What the base bears, which the adapter's rule subtracts. No series has this label. */}}
+            matchExpressions:
+              - {key: gpu_inference_io_base_requests, operator: NotIn, values: [{{ mulf $.base .value | toString | toJson }}]}
             {{- end }}
-          {{- if $.base }}
-          {{- /* What the base bears, which the adapter's rule subtracts. No series has this label. */}}
-          matchExpressions:
-            - {key: gpu_inference_io_base_requests, operator: NotIn, values: [{{ mulf $.base .value | toString | toJson }}]}
           {{- end }}
+        {{- if eq .type "Object" }}
+        describedObject: {apiVersion: v1, kind: Service, name: {{ $m.fullname }}}
         {{- end }}
-      {{- if eq .type "Object" }}
-      describedObject: {apiVersion: v1, kind: Service, name: {{ $m.fullname }}}
-      {{- end }}
-      target: {type: AverageValue, averageValue: "{{ template "gpu-inference.scaling.quantity" .value }}"}
+        target: {type: AverageValue, averageValue: "{{ template "gpu-inference.scaling.quantity" .value }}"}
   {{- end }}
 {{- end }}
 {{- range .model.spec.autoscaling.metrics }}
-  - {{ toJson . }}
+    - {{ toJson . }}
 {{- end }}
 {{- end }}
 
@@ -110,23 +96,4 @@ gpu-inference.scaling.promql is a signal's query for Prometheus itself. Takes {m
 {{- end }}
 {{- range $label, $value := $labels }}{{ $matchers = append $matchers (printf "%s=%s" $label (toJson $value)) }}{{ end }}
 {{- .signal.query | replace "<<.LabelMatchers>>" ($matchers | join ",") | replace "<<.GroupBy>>" "namespace" }}
-{{- end }}
-
-{{/*
-gpu-inference.scaling.behavior writes both directions of autoscaling.behavior as they are, but numbers as integers.
-*/}}
-{{- define "gpu-inference.scaling.behavior" -}}
-{{- range $direction, $rules := . }}
-{{ $direction }}:
-  {{- range $key, $value := $rules }}
-  {{- if kindIs "slice" $value }}
-  {{ $key }}:
-    {{- range $value }}
-    - {type: {{ .type }}, value: {{ int64 .value }}, periodSeconds: {{ int64 .periodSeconds }}}
-    {{- end }}
-  {{- else }}
-  {{ $key }}: {{ toJson $value }}
-  {{- end }}
-  {{- end }}
-{{- end }}
 {{- end }}

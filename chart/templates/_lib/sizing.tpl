@@ -1,4 +1,23 @@
 {{/*
+gpu-inference.sizing.all sets .sizes, and resources and storage of the spec, once for all models that are alike in what says them.
+*/}}
+{{- define "gpu-inference.sizing.all" -}}
+{{- $s := .spec }}
+{{- $model := $s.model }}
+{{- $own := .values }}
+{{- $of := list .base .scratch $model.parametersBillion $model.weightsDtype $own.accelerator $own.resources $own.storage $own.shm $own.writable | toJson }}
+{{- if not (hasKey .store.sized $of) }}
+  {{- if or .shared (and $model.parametersBillion $model.weightsDtype) }}{{- template "gpu-inference.sizing.derive" . }}{{ end }}
+  {{- template "gpu-inference.resources.sizes" . }}
+  {{- $_ := set .store.sized $of (dict "resources" $s.resources "storage" $s.storage "sizes" .sizes) }}
+{{- end }}
+{{- $sized := index .store.sized $of }}
+{{- $_ := set $s "resources" $sized.resources }}
+{{- $_ := set $s "storage" $sized.storage }}
+{{- $_ := set . "sizes" $sized.sizes }}
+{{- end }}
+
+{{/*
 gpu-inference.sizing.derive: CPU, memory and disk of a model whose size is known, or which has part of a GPU, where neither it nor
 the values' accelerator preset says them. Memory and disk are 1.5 times the weights, a GB counted as a GiB; memory is 8 GiB more for
 what each process needs besides, and limits are a quarter above requests. Of what an accelerator preset says for a whole

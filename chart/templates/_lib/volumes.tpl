@@ -15,7 +15,7 @@ gpu-inference.volumes.pod: the volumes of a pod. Everything the chart adds is an
 {{- end }}
 {{- if .folder }}
         - name: downloader
-          configMap: {name: {{ template "gpu-inference.labels.fullname" .root }}-download}
+          configMap: {name: {{ .root.resolved.fullname }}-download}
 {{- end }}
 {{- if and .fetch (hasKey $s.storage.download "claim") }}
         - name: cache

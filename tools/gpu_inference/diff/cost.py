@@ -42,6 +42,6 @@ def read_prices(path: Path = PRICES) -> Prices:
         return Prices(str(data["date"]), str(data["currency"]), hours)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}", fix="name a file of prices") from error
-    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         fix = "write date, currency and gpuHours: {<accelerator>: {onDemand: 1.0, spot: 0.4}}"
         raise UserError(f"{path} is no list of prices", fix=fix) from error

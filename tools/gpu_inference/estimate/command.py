@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpu_inference.errors import UserError
+
+if TYPE_CHECKING:
+    from gpu_inference.serving.architecture import Architecture
 
 GIB = 2**30
 _EPILOG = """\
@@ -56,9 +60,9 @@ def run(args: argparse.Namespace) -> int:
         from gpu_inference.estimate.spec import NotEstimated, estimate_for
         from gpu_inference.values.presets import load_presets
 
-        own = _own(args.config, spec) if args.config else None
+        own = architecture_in(args.config, spec["model"].get("servedName")) if args.config else None
         try:
-            estimates.append(estimate_for(spec, own, load_presets("accelerators"), args.storage_rate))
+            estimates.append(estimate_for(spec, own, partial(load_presets, "accelerators"), args.storage_rate))
         except NotEstimated as reason:
             left_out.append((name, reason.message))
     if not estimates and args.name:
@@ -95,7 +99,11 @@ def as_json(found: Any) -> dict[str, Any]:
         "limit": found.limit,
         "memory": _memory_json(now),
         "startup": asdict(found.startup)
-        | {"load_seconds": found.startup.load_seconds, "advised_load_seconds": found.startup.advised_load_seconds},
+        | {
+            "load_seconds": found.startup.load_seconds,
+            "container_seconds": found.startup.container_seconds,
+            "advised_load_seconds": found.startup.advised_load_seconds,
+        },
         "host": asdict(found.host),
         "problems": [asdict(problem) for problem in found.problems],
         "suggestions": [{"values": dict(s.values), "memory": _memory_json(s.memory)} for s in found.suggestions],
@@ -156,8 +164,8 @@ def _values(args: argparse.Namespace) -> dict[str, Any]:
     return values | {"models": {args.model.rpartition("/")[2].lower(): own}}
 
 
-def _own(path: Path, spec: Mapping[str, Any]) -> Any:
-    """The architecture in a config.json. UserError for a file that is none."""
+def architecture_in(path: Path, name: str | None = None) -> Architecture:
+    """The architecture in a model's config.json. UserError for a file that is none."""
     from gpu_inference.serving.hf_config import architecture
 
     try:
@@ -168,7 +176,7 @@ def _own(path: Path, spec: Mapping[str, Any]) -> Any:
         raise UserError(f"{path} is not JSON: {error}", fix="give the model's config.json") from error
     if not isinstance(config, dict):
         raise UserError(f"{path} is not an object", fix="give the model's config.json")
-    return architecture(config, spec["model"].get("servedName") or path.name, str(path))
+    return architecture(config, name or path.name, str(path))
 
 
 def _list(output: str) -> int:

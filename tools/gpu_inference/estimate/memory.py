@@ -52,6 +52,7 @@ class Layout:
     fraction: float = 0.92
     basis: Basis = "total"
     max_sequences: int = 0  # 0: the engine's default for the GPU
+    pods: int = 1  # that a replica is spread over, each with a part of the pipeline
     graphs: bool = True  # CUDA graphs are taken from the budget
 
     @property

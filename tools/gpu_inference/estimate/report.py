@@ -44,7 +44,10 @@ def lines(found: Estimate) -> Iterator[str]:
         ("compile and capture", load.compile_seconds + load.capture_seconds),
     ]
     phases = " + ".join(f"{what} {seconds:.0f}" for what, seconds in parts if seconds)
-    yield f"  loads in about {load.load_seconds:.0f} s: {phases}; startup.loadSeconds: {load.advised_load_seconds}"
+    # What an init container or a Job downloads is there when the server starts.
+    ahead = " without the download" if load.ahead and load.download_seconds else ""
+    advice = f"startup.loadSeconds{ahead}: {load.advised_load_seconds}"
+    yield f"  loads in about {load.load_seconds:.0f} s: {phases}; {advice}"
     host = found.host
     disk = f"; disk {host.disk_bytes / GIB:.1f} GiB" if host.disk_bytes else ""
     yield (
@@ -54,9 +57,7 @@ def lines(found: Estimate) -> Iterator[str]:
     for problem in found.problems:
         yield f"  {problem.severity}: {problem.path}: {problem.message}. Fix: {problem.fix}."
     for suggestion in found.suggestions:
-        values = ", ".join(f"{path}: {value}" for path, value in suggestion.values.items())
-        copy = " (a quantized copy of the model)" if "model.weightsDtype" in suggestion.values else ""
-        yield f"  try {values}{copy}: {_sequences(suggestion.memory)}"
+        yield f"  try {suggestion}: {_sequences(suggestion.memory)}"
     for note in found.notes:
         yield f"  note: {note}"
 

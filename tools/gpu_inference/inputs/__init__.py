@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from gpu_inference.errors import UserError
 from gpu_inference.inputs import argocd, flux, helmfile
 from gpu_inference.inputs.manifests import Manifest, documents
-from gpu_inference.inputs.source import Reader, problem, values_file
+from gpu_inference.inputs.source import Reader, problem, too_large, values_file
 from gpu_inference.resolve import chart_defaults
 from gpu_inference.validate.engine import Subject
 from gpu_inference.values.loader import Document, load
@@ -24,6 +25,8 @@ from gpu_inference.values.tree import Position, Tree
 
 # # gpu-inference: over ../base.yaml, ../prod.yaml
 _OVER = re.compile(r"#\s*gpu-inference:\s*over\s+(\S.*?)\s*$")
+# Sets of values in one file.
+MAX_SUBJECTS = 1000
 _SUFFIXES = (".yaml", ".yml")
 _READERS: Mapping[str, Reader] = {
     "Application": argocd.application,
@@ -33,29 +36,57 @@ _READERS: Mapping[str, Reader] = {
 _GROUPS = {"Application": "argoproj.io/", "ApplicationSet": "argoproj.io/", "HelmRelease": "helm.toolkit.fluxcd.io/"}
 
 
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that was named, or found in a folder that was."""
+
+    path: Path
+    found: bool = False
+
+
 def subjects(paths: Iterable[Path]) -> Iterator[Subject]:
     """What is to be judged together, for each path in turn. UserError for a path that cannot be read."""
+    for file in files(paths):
+        yield from subjects_of(file)
+
+
+def files(paths: Iterable[Path]) -> Iterator[File]:
+    """The files to read. UserError for a folder without any."""
     for path in paths:
-        if path.is_dir():
-            yield from _of_folder(path)
-        else:
-            yield from _of_file(path, load(path))
-
-
-def _of_folder(folder: Path) -> Iterator[Subject]:
-    files = sorted(p for suffix in _SUFFIXES for p in folder.rglob(f"*{suffix}") if not _hidden(p, folder))
-    if not files:
-        raise UserError(f"{folder} holds no YAML files", fix="name values files, or a folder that has some")
-    for file in files:
-        document = load(file)
-        # Other people's files are none of our business; a template is no YAML before it is rendered.
-        if not document.complete and (_no_map(document) or any("{{" in line for line in document.lines)):
+        if not path.is_dir():
+            yield File(path)
             continue
-        if _is_manifest(document) or _is_list(document) or not document.complete or _has_a_key_of_ours(document):
-            yield from _of_file(file, document)
+        below = sorted(p for suffix in _SUFFIXES for p in path.rglob(f"*{suffix}") if not _hidden(p, path))
+        if not below:
+            raise UserError(f"{path} holds no YAML files", fix="name values files, or a folder that has some")
+        yield from (File(each, found=True) for each in below)
+
+
+def subjects_of(file: File) -> Iterator[Subject]:
+    """What is to be judged together of one file. UserError if it cannot be read."""
+    document = load(file.path)
+    if not file.found or _is_our_business(document):
+        yield from _of_file(file.path, document)
+
+
+def _is_our_business(document: Document) -> bool:
+    """Folders hold other people's files, too, and templates, which are no YAML before they are rendered."""
+    if not document.complete:
+        return not (_no_map(document) or any("{{" in line for line in document.lines))
+    return _is_manifest(document) or _is_list(document) or _has_a_key_of_ours(document)
 
 
 def _of_file(path: Path, document: Document) -> Iterator[Subject]:
+    """The sets of values in a file, no more than anybody keeps in one."""
+    for number, subject in enumerate(_all_of_file(path, document)):
+        if number == MAX_SUBJECTS:
+            at = Position(document.file, 1, 1)
+            yield Subject([too_large(document, at, f"installs the chart more than {MAX_SUBJECTS} times")])
+            return
+        yield subject
+
+
+def _all_of_file(path: Path, document: Document) -> Iterator[Subject]:
     if _is_list(document):
         yield from helmfile.releases(Manifest(document, path))
     elif _is_manifest(document):

@@ -12,6 +12,7 @@ from pathlib import Path
 from gpu_inference.inputs.manifests import Manifest, documents
 from gpu_inference.inputs.source import NAME, checkout, is_ours, problem, values_file
 from gpu_inference.validate.engine import Subject
+from gpu_inference.validate.waiting import Wait, seconds
 from gpu_inference.values.loader import Document, load
 from gpu_inference.values.parameters import Parameter
 from gpu_inference.values.tree import Tree
@@ -41,12 +42,25 @@ def helm_release(manifest: Manifest) -> Iterator[Subject]:
             else:
                 layers += manifest.layer(found)
     layers += manifest.layer(manifest.at("spec", "values"))
-    yield Subject(layers, manifest.document.file, parameters)
+    yield Subject(layers, manifest.document.file, parameters, tuple(_waits(manifest)))
+
+
+def _waits(manifest: Manifest) -> Iterator[Wait]:
+    """How long Flux waits for pods, unless it is told not to; 5 minutes by itself."""
+    for action in ("install", "upgrade"):
+        off = manifest.at("spec", action, "disableWait")
+        own, common = manifest.at("spec", action, "timeout"), manifest.at("spec", "timeout")
+        told = own or common
+        at = told or manifest.at("spec")
+        patience = seconds(told.value) if told else 300.0
+        if at and patience is not None and not (off and off.value is True):
+            yield Wait(patience, ("spec", action, "timeout") if own else ("spec", "timeout"), at.at)
 
 
 def _referenced(manifest: Manifest, reference: Tree) -> Iterator[Tree | Document]:
     """The text a ConfigMap holds, looked for beside the release; a Secret's is nobody's business here."""
-    fields = {"kind": "", "name": "", "valuesKey": "values.yaml", "optional": False, **reference.plain()}
+    given = reference.plain() if isinstance(reference.value, dict) else {}
+    fields = {"kind": "", "name": "", "valuesKey": "values.yaml", "optional": False, **given}
     for file in sorted({*manifest.path.resolve().parent.glob("*.yaml"), *manifest.path.resolve().parent.glob("*.yml")}):
         for other in documents(load(manifest.path if file == manifest.path.resolve() else Path(file)), manifest.path):
             named = other.at("metadata", "name")

@@ -12,11 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from gpu_inference.errors import UserError
 from gpu_inference.inputs.manifests import Manifest
-from gpu_inference.inputs.source import checkout, problem
-from gpu_inference.values.loader import Document
+from gpu_inference.inputs.source import checkout, problem, too_large
+from gpu_inference.values.loader import MAX_NODES, Document, load
 from gpu_inference.values.tree import Tree
 
 _FIELD = re.compile(r"{{-?\s*(.+?)\s*-?}}")
@@ -38,6 +37,8 @@ class _Unknown(Exception):
 
 def expand(manifest: Manifest, template: Tree) -> Iterator[Tree | Document]:
     """The template for each set of parameters, or a layer that says what could not be expanded."""
+    left = 10 * MAX_NODES
+    size = sum(1 for _ in template.walk())
     generators = manifest.at("spec", "generators")
     for generator in generators.value if generators and isinstance(generators.value, list) else []:
         kinds = generator.value if isinstance(generator.value, dict) else {}
@@ -47,6 +48,10 @@ def expand(manifest: Manifest, template: Tree) -> Iterator[Tree | Document]:
                     yield _unclear(manifest, tree, f"what the {kind} generator makes is known to the cluster only")
                 continue
             for parameters in _GENERATORS[kind](manifest, tree.plain()):
+                left -= size
+                if left < 0:
+                    yield too_large(manifest.document, tree.at, f"makes more than {10 * MAX_NODES} values")
+                    return
                 try:
                     yield _filled(template, parameters)
                 except _Unknown as unknown:
@@ -57,17 +62,22 @@ def _unclear(manifest: Manifest, at: Tree, message: str) -> Document:
     return problem(manifest, at, "not-expanded", message, "check those applications' values files by themselves")
 
 
+def _entries(generator: Any, key: str) -> list[dict[str, Any]]:
+    """The maps in a list of a generator; what is neither is for the cluster to refuse."""
+    found = generator.get(key) if isinstance(generator, dict) else None
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+
 def _list(_: Manifest, generator: Any) -> Iterator[dict[str, Any]]:
-    yield from generator.get("elements") or []
+    yield from _entries(generator, "elements")
 
 
 def _git(manifest: Manifest, generator: Any) -> Iterator[dict[str, Any]]:
     root = checkout(manifest.path)
     for kind in ("files", "directories"):
-        entries = generator.get(kind) or []
         found: dict[Path, None] = {}
-        for entry in entries:
-            wanted = [p for p in sorted(root.glob(entry["path"])) if p.is_dir() == (kind == "directories")]
+        for entry in _entries(generator, kind):
+            wanted = [p for p in _matching(root, entry.get("path")) if p.is_dir() == (kind == "directories")]
             if entry.get("exclude"):
                 found = {path: None for path in found if path not in wanted}
             else:
@@ -76,14 +86,21 @@ def _git(manifest: Manifest, generator: Any) -> Iterator[dict[str, Any]]:
             yield {**_content(path), "path": _path(path.relative_to(root), kind == "directories")}
 
 
+def _matching(root: Path, pattern: Any) -> list[Path]:
+    try:
+        return sorted(root.glob(str(pattern or "")))
+    except (OSError, ValueError, NotImplementedError):  # an empty pattern, `a**`, an absolute one
+        return []
+
+
 def _content(path: Path) -> dict[str, Any]:
     if path.is_dir():
         return {}
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
-    except (OSError, ValueError, yaml.YAMLError):
+        found: dict[str, Any] = load(path).tree.plain()
+    except UserError:
         return {}
-    return content if isinstance(content, dict) else {}
+    return found
 
 
 def _path(path: Path, folder: bool) -> dict[str, Any]:

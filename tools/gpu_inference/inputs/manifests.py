@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from gpu_inference.values.loader import Document, parse
+from gpu_inference.values.loader import Document, Problem, parse
 from gpu_inference.values.tree import Position, Tree
 
 
@@ -37,6 +37,9 @@ class Manifest:
             return []
         if isinstance(tree.value, str):
             return [self._of_text(tree)]
+        if not isinstance(tree.value, dict):
+            found = Problem("type", "values are a map of keys to values", "write `key: value` lines", tree.at)
+            return [replace(self.document, tree=Tree({}, tree.at), problems=[found], complete=False)]
         return [replace(self.document, tree=tree, problems=[])]
 
     def _of_text(self, tree: Tree) -> Document:
@@ -53,8 +56,8 @@ class Manifest:
         indent = len(lines[first]) - len(lines[first].lstrip(" ")) if first < len(lines) else 0
         while end < len(lines) and (not lines[end].strip() or lines[end].startswith(" " * indent)):
             end += 1
-        block = "\n" * tree.at.line + "\n".join(lines[tree.at.line : end])
-        return replace(parse(block.encode(), tree.at.file), lines=lines)
+        block = "\n".join(lines[tree.at.line : end])
+        return replace(parse(block.encode(), tree.at.file, tree.at.line + 1), lines=lines)
 
 
 def _moved(tree: Tree, at: Position) -> Tree:
@@ -71,5 +74,5 @@ def documents(document: Document, path: Path) -> Iterator[Manifest]:
     starts = [n for n, line in enumerate(document.lines) if line.split("#")[0].rstrip() == "---"]
     edges = sorted({0, *starts, len(document.lines)})
     for start, end in pairwise(edges):
-        text = "\n" * start + "\n".join(document.lines[start:end])
-        yield Manifest(replace(parse(text.encode(), document.file), lines=document.lines), path)
+        text = "\n".join(document.lines[start:end])
+        yield Manifest(replace(parse(text.encode(), document.file, start + 1), lines=document.lines), path)

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
-
+from gpu_inference.errors import UserError
 from gpu_inference.inputs.manifests import Manifest
 from gpu_inference.validate.engine import Subject
 from gpu_inference.values.loader import Document, Problem, load
-from gpu_inference.values.tree import Tree
+from gpu_inference.values.tree import Position, Tree
 
 Reader = Callable[[Manifest], Iterator[Subject]]
 NAME = "gpu-inference"
@@ -26,18 +25,19 @@ def checkout(file: Path) -> Path:
 def is_ours(folder: Path) -> bool:
     """Whether a folder is this chart."""
     try:
-        chart = yaml.load((folder / "Chart.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
-    except (OSError, ValueError, yaml.YAMLError):
+        name = load(folder / "Chart.yaml").tree.child("name")
+    except (UserError, ValueError):  # ValueError: no path can have this name
         return False
-    return isinstance(chart, dict) and chart.get("name") == NAME
+    return name is not None and name.value == NAME
 
 
 def values_file(manifest: Manifest, named: Tree, folder: Path, pattern: str, optional: bool = False) -> list[Document]:
     """The files a pattern names in a folder, in order. One that is missing is a problem at the place that names it."""
-    if any(char in pattern for char in "*?["):
-        found = sorted(path for path in folder.glob(pattern) if path.is_file())
-    else:
-        found = [folder / pattern] if (folder / pattern).is_file() else []
+    try:
+        paths = sorted(folder.glob(pattern)) if any(char in pattern for char in "*?[") else [folder / pattern]
+        found = [path for path in paths if path.is_file()]
+    except (OSError, ValueError, NotImplementedError):  # no file can be called this
+        found = []
     if found:
         return [load(_shortest(path)) for path in found]
     if optional:
@@ -53,6 +53,15 @@ def problem(manifest: Manifest, at: Tree, rule: str, message: str, fix: str) -> 
     return replace(manifest.document, tree=Tree({}, at.at), problems=[found], complete=False)
 
 
+def too_large(document: Document, at: Position, message: str) -> Document:
+    """A layer that says that there is more than is checked."""
+    found = Problem("size", f"{message}: the rest is not checked", "split it", at)
+    return replace(document, tree=Tree({}, at), problems=[found], complete=False)
+
+
 def _shortest(path: Path) -> Path:
-    resolved = path.resolve()
+    try:
+        resolved = path.resolve()
+    except (OSError, ValueError):
+        return path
     return resolved.relative_to(Path.cwd()) if resolved.is_relative_to(Path.cwd()) else resolved

@@ -45,15 +45,17 @@ def catalogue() -> dict[str, Entry]:
     }
 
 
+@cache
 def find(name: str) -> Entry | None:
     """The entry `name` means (a source, a repository or a served name, any case): the one with the longest of its
     names in it. A name ends where no letter, digit or version follows, and what is distilled from a model is not
     that model."""
     best: tuple[int, Entry] | None = None
+    name = name.lower()
     for entry in catalogue().values():
         for own in (entry.id.lower().partition("/")[2], *entry.names):
-            if re.search(rf"(?<![a-z0-9]){re.escape(own)}(?![a-z0-9]|\.\d|-distill|-0528-qwen)", name.lower()) and (
-                best is None or len(own) > best[0]
-            ):
+            if own not in name or (best and len(own) <= best[0]):
+                continue
+            if re.search(rf"(?<![a-z0-9]){re.escape(own)}(?![a-z0-9]|\.\d|-distill|-0528-qwen)", name):
                 best = len(own), entry
     return best[1] if best else None

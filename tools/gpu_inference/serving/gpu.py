@@ -21,13 +21,14 @@ _COMPUTE_FALLBACK = {
 @dataclass(frozen=True)
 class Gpu:
     """memory_bytes is what the driver shows (not the nominal size), bandwidth in bytes/s, flops in dense FLOP/s by
-    format."""
+    format; per_node: the most that a node has."""
 
     name: str
     memory_bytes: float
     bandwidth: float
     flops: Mapping[str, float]
     compute_capability: str = ""
+    per_node: int = 8
 
     @classmethod
     def from_preset(cls, name: str, preset: Mapping[str, Any]) -> Gpu:
@@ -43,6 +44,7 @@ class Gpu:
                 bandwidth=float(preset["bandwidthGBps"]) * 1e9,
                 flops=flops,
                 compute_capability=str(preset.get("computeCapability", "")),
+                per_node=int(preset.get("gpusPerNode", cls.per_node)),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"accelerator {name}: figure {error} is missing") from error

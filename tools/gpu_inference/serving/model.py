@@ -24,12 +24,15 @@ _QUANTIZATION = {
     "fp4": ("fp4", "fp4"),
     "nvfp4": ("fp4", "fp4"),
     "mxfp4": ("mxfp4", "bf16"),
+    # GGUF's, roughly: of 4 bits and fewer to 5, and of 6 to 8.
+    **dict.fromkeys(("iq", "q2", "q3", "q4", "q5"), ("int4", "bf16")),
+    **dict.fromkeys(("q6", "q8"), ("int8", "bf16")),
 }
 _DTYPES = {"float32": "fp32", "fp32": "fp32", "float16": "fp16", "half": "fp16", "fp16": "fp16"}
-# What repositories of quantized weights are called: …-FP8, …-AWQ, …-quantized.w4a16
-_NAMED = re.compile(r"(?<![a-z0-9])(nvfp4|mxfp4|fp8|w8a8|w4a16|awq|gptq|int4|int8)(?![a-z0-9])")
-# Bytes of one cached number. nvfp4 has a scale of 8 bits for 16 numbers.
-_KV_BYTES = {"fp8": 1.0, "int8": 1.0, "nvfp4": 0.5 + 1 / 16}
+# What repositories of quantized weights are called: …-FP8, …-AWQ, …-quantized.w4a16; and GGUF files: …-Q4_K_M, …-IQ4_XS
+_NAMED = re.compile(r"(?<![a-z0-9])(nvfp4|mxfp4|fp8|w8a8|w4a16|awq|gptq|int4|int8|i?q[2-8])(?![a-z0-9])")
+# Bytes of one cached number. nvfp4 has a scale of 8 bits for 16 numbers, GGUF's one of 16 bits for 32.
+_KV_BYTES = {"fp8": 1.0, "int8": 1.0, "nvfp4": 0.5 + 1 / 16, "q8": 1 + 1 / 16, "q4": 0.5 + 1 / 16}
 SAME_SIZE = 1.25  # a parameter count this far from the catalogue's means another model
 
 
@@ -132,7 +135,7 @@ def kv_bytes(model: Mapping[str, Any]) -> float:
 def shape_from_values(model: Mapping[str, Any], own: Architecture | None = None) -> ModelShape:
     """The shape of a resolved spec's `model` (source, servedName, parametersBillion, weightsDtype, kvCacheDtype …);
     `own`: its architecture, where it was read from the model's config.json."""
-    names = f"{model.get('source') or ''} {model.get('servedName') or ''}".strip()
+    names = " ".join(str(model[key]) for key in ("source", "file", "servedName") if model.get(key))
     shape = ModelShape(own) if own else shape_of(names, model.get("parametersBillion") or None)
     known = shape.architecture
     weights, compute = formats(model, names, known.quantization, known.dtype if shape.exact else "bf16")

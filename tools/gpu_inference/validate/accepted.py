@@ -35,26 +35,28 @@ class _Ignore:
 
 def without_ignored(findings: Sequence[Finding], sources: Mapping[str, Sequence[str]], today: date) -> list[Finding]:
     """The findings no comment accepts, and those about comments: not readable, out of date, or about nothing."""
-    left = list(findings)
+    left: dict[tuple[str, int, str], list[Finding]] = {}
+    for finding in findings:
+        left.setdefault((finding.file, finding.line, finding.rule), []).append(finding)
+    # Where there are errors, not every rule was asked.
+    with_errors = {finding.file for finding in findings if finding.severity == "error"}
+    about_comments = []
     for file, lines in sources.items():
         for comment in _comments(file, lines):
             if isinstance(comment, Finding):
-                left.append(comment)
-                continue
-            meant = [f for f in left if (f.file, f.line, f.rule) == (file, comment.line, comment.rule)]
-            if comment.until < today:
-                left.append(_about(file, comment.at, "expired", f"ended on {comment.until}", "mend what it ignores"))
-            elif not meant:
-                # Where there are errors, not every rule was asked.
-                if not any((f.file, f.severity) == (file, "error") for f in findings):
-                    left.append(_about(file, comment.at, "unused", "there is nothing to ignore", "remove the comment"))
-            else:
-                left = [finding for finding in left if finding not in meant]
-    return sorted(left)
+                about_comments.append(comment)
+            elif comment.until < today:
+                said = f"ended on {comment.until}"
+                about_comments.append(_about(file, comment.at, "expired", said, "mend what it ignores"))
+            elif not left.pop((file, comment.line, comment.rule), None) and file not in with_errors:
+                said = "there is nothing to ignore"
+                about_comments.append(_about(file, comment.at, "unused", said, "remove the comment"))
+    return sorted([*(finding for found in left.values() for finding in found), *about_comments])
 
 
 def _comments(file: str, lines: Sequence[str]) -> Iterator[_Ignore | Finding]:
-    for index, line in enumerate(lines):
+    for index, meant in _candidates(lines):
+        line = lines[index]
         found = _COMMENT.search(line)
         if not found:
             continue
@@ -68,10 +70,18 @@ def _comments(file: str, lines: Sequence[str]) -> Iterator[_Ignore | Finding]:
             problem = _about(file, at, "unreadable", "a rule, a last day and a reason are needed", _FORM)
             yield replace(problem, severity="error")
             continue
-        meant = index
-        if line.lstrip().startswith("#"):
-            meant = next((n for n in range(index + 1, len(lines)) if not lines[n].lstrip().startswith("#")), index)
         yield _Ignore(rest["rule"], meant + 1, day, at)
+
+
+def _candidates(lines: Sequence[str]) -> list[tuple[int, int]]:
+    """(index, index of the line it would speak of) of each line that may have such a comment."""
+    found, next_line = [], -1  # the next that is no comment
+    for index in range(len(lines) - 1, -1, -1):
+        if not lines[index].lstrip().startswith("#"):
+            next_line = index
+        if "gpu-inference:" in lines[index]:
+            found.append((index, next_line if next_line >= 0 else index))
+    return found[::-1]
 
 
 def _about(file: str, at: tuple[int, int], what: str, message: str, fix: str) -> Finding:
@@ -87,7 +97,7 @@ def without_known(findings: Iterable[Finding], baseline: Path) -> list[Finding]:
         }
     except OSError as error:
         raise UserError(f"cannot read {baseline}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{baseline} is no report of `gpu-inference validate`", fix="write one with -o json > FILE"
         ) from error

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpu_inference.errors import UserError
 from gpu_inference.report import SEVERITIES, use_color
 from gpu_inference.reporters import FORMATS
 
 if TYPE_CHECKING:
+    from gpu_inference.serving.architecture import Architecture
     from gpu_inference.validate.context import Context
+    from gpu_inference.validate.engine import Subject
+    from gpu_inference.validate.rendered.check import Renderer
 
 _EPILOG = """\
 Each FILE is judged alone over the chart's defaults. An Argo CD Application or ApplicationSet, a Flux HelmRelease and a
@@ -21,6 +26,7 @@ helmfile are judged as the values they install the chart with, a folder by every
 are layers of one release, merged as Helm merges them; a finding names the layer that set the value. A comment
 accepts one:
   # gpu-inference: ignore RULE until YYYY-MM-DD: why
+`gpu-inference rules RULE` says why a rule is there.
 Exit code: 0 fine, 1 findings of --fail-on's severity or worse, 2 wrong usage.
 """
 
@@ -44,6 +50,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LAYER",
         help="a layer, as helm's -f; later ones win",
     )
+    parser.add_argument(
+        "--render",
+        action="store_true",
+        help="also render with helm, and judge the objects: for `pod`, `container`, `extraObjects`",
+    )
+    parser.add_argument(
+        "--production",
+        action="store_true",
+        help="also ask for what production needs: images by digest, models by commit, a NetworkPolicy, a priority",
+    )
     parser.add_argument("-o", "--output", choices=FORMATS, default="text", help="format (default: text)")
     parser.add_argument(
         "--fail-on",
@@ -51,6 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="error",
         metavar="SEVERITY",
         help="the mildest severity that makes the exit code 1: error, warning, info or never (default: error)",
+    )
+    parser.add_argument(
+        "--config",
+        dest="configs",
+        action="append",
+        default=[],
+        metavar="MODEL=FILE",
+        help="the config.json of a model of the values: its memory and load are estimated by it",
     )
     parser.add_argument(
         "--kube-version", metavar="VERSION", help="of the cluster, as helm's: 1.34 or v1.34.2 (default: the profile's)"
@@ -73,34 +97,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="default: auto")
 
 
-def _context(args: argparse.Namespace) -> Context:
-    """What the options tell of the cluster; reading a profile takes modules that nothing else here needs."""
+def _architectures(configs: Sequence[str], subjects: Sequence[Subject]) -> dict[str, Architecture]:
+    """By the name of the model. UserError for a file that is no config.json, and for a model that nothing defines."""
+    found = {}
+    for text in configs:
+        from gpu_inference.estimate.command import architecture_in
+
+        name, _, path = text.partition("=")
+        if not path:
+            raise UserError(f"--config {text} names no file", fix="write --config MODEL=FILE")
+        models = (layer.tree.child("models") for subject in subjects for layer in subject.layers)
+        if not any(tree and tree.child(name) for tree in models):
+            raise UserError(f"no values define a model {name}", fix="write --config MODEL=FILE with a model of theirs")
+        found[name] = architecture_in(Path(path), name)
+    return found
+
+
+def _context(args: argparse.Namespace, subjects: Sequence[Subject]) -> Context:
+    """What the options tell of the cluster and of models; a profile takes modules that nothing else here needs."""
     from gpu_inference.validate.context import Context
 
+    more: dict[str, Any] = {
+        "architectures": _architectures(args.configs, subjects),
+        "renderer": _renderer() if args.render else None,
+        "production": args.production,
+    }
     if not (args.kube_version or args.cluster_profile):
-        return Context()
+        return Context(**more)
     from gpu_inference.cluster.profile import load_profile, version
 
     profile = load_profile(args.cluster_profile) if args.cluster_profile else None
     known = profile.kubernetes if profile else None
-    return Context(version(args.kube_version) if args.kube_version else known, profile)
+    return Context(version(args.kube_version) if args.kube_version else known, profile, **more)
+
+
+def _renderer() -> Renderer:
+    from gpu_inference.helm import Helm, find_helm
+    from gpu_inference.validate.rendered.check import Renderer
+
+    return Renderer(Helm(find_helm()))
 
 
 def run(args: argparse.Namespace) -> int:
-    from gpu_inference.inputs import subjects
+    from gpu_inference.inputs import files, subjects
     from gpu_inference.reporters import reporter
     from gpu_inference.validate.accepted import without_known
-    from gpu_inference.validate.engine import Subject, check
+    from gpu_inference.validate.engine import Subject, judge, together
+    from gpu_inference.validate.many import judge_all
     from gpu_inference.values.loader import load
 
     if not args.files and not args.layers:
         raise UserError("no values file given", fix="name files to check each alone, or layers of a release with -f")
     if [str(path) for path in (*args.files, *args.layers)].count("-") > 1:
         raise UserError("standard input can be read only once", fix="give - once")
-    found = list(subjects(args.files))
-    if args.layers:
-        found.append(Subject([load(path) for path in args.layers]))
-    report = replace(check(found, context=_context(args)), fail_on=args.fail_on)
+    layers = [Subject([load(path) for path in args.layers])] if args.layers else []
+    if args.configs:  # whose models are looked for in all values first
+        given = [*subjects(args.files), *layers]
+        context = _context(args, given)
+        judged = [judge(subject, context) for subject in given]
+    else:
+        how = partial(judge, context=_context(args, ()))
+        judged = judge_all(list(files(args.files)), how, worth=1 if args.render else 16)
+        judged += map(how, layers)
+    report = replace(together(judged), fail_on=args.fail_on)
     if args.baseline:
         report = replace(report, findings=without_known(report.findings, args.baseline))
     verbosity = 1 + args.verbose - args.quiet

@@ -22,6 +22,13 @@ def _warmup(model: Model) -> Iterator[Mistake]:
         yield model.mistake("warmup-request", "warmup.enabled", message, fix)
 
 
+def _expectation(model: Model) -> Iterator[Mistake]:
+    expect = model.spec["canary"].get("request", {}).get("expect", {})
+    if "min" in expect and "max" in expect and expect["min"] > expect["max"]:
+        message = f"no answer can be {expect['min']} or more and {expect['max']} or less"
+        yield model.mistake("canary-bounds", "canary.request.expect.max", message, "make max the larger one")
+
+
 def _python(model: Model) -> Iterator[Mistake]:
     spec, runtime = model.spec, model.spec["runtime"]
     if model.runtime.get("python", True):
@@ -80,6 +87,7 @@ def _monitors(model: Model) -> Iterator[Mistake]:
 
 RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     _warmup,
+    _expectation,
     _python,
     _progress,
     _canary,

@@ -7,29 +7,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
+from gpu_inference.errors import UserError
 from gpu_inference.resolve import resolve_values
 from gpu_inference.validate import (
     capacity_rules,
     cluster_api_rules,
     cluster_counts,
     cluster_rules,
+    contract_rules,
+    ending_rules,
+    estimate_rules,
+    gitops_rules,
     health_rules,
     job_rules,
     kubernetes_rules,
     operator_rules,
+    probe_rules,
+    production_rules,
     runtime_rules,
     scaling_rules,
+    security_rules,
     sharing_rules,
+    signal_rules,
+    sizing_rules,
     storage_rules,
     traffic,
     workload_rules,
 )
 from gpu_inference.validate.context import NOTHING_KNOWN, Context
 from gpu_inference.validate.schema_errors import Mistake, mistakes, nearest, show
+from gpu_inference.validate.servers import below
 from gpu_inference.values.presets import KINDS, Kind, load_presets
 from gpu_inference.values.tree import Path
+
+if TYPE_CHECKING:
+    from gpu_inference.estimate.spec import Estimate
 
 # Where a model names a preset.
 _NAMES: Mapping[Path, Kind] = {("runtime",): "runtimes", ("accelerator", "type"): "accelerators"}
@@ -54,10 +69,10 @@ _SELECTOR_LABELS = (
 _MIB = {"Mi": 1, "Gi": 1024, "Ti": 1024 * 1024}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Model:
-    """What a rule looks at: a model's resolved spec, its presets, the values they came from, and what is known of the
-    cluster."""
+    """What a rule looks at: a model's resolved spec, its presets, the values they came from, and what is known
+    beside them."""
 
     name: str
     spec: Mapping[str, Any]
@@ -68,6 +83,28 @@ class Model:
     @property
     def runtime(self) -> Mapping[str, Any]:
         return self.spec["runtimePreset"]
+
+    @cached_property
+    def estimate(self) -> Estimate | None:
+        """Of its memory and load time; None where too little is known of the model, its runtime or its GPU."""
+        own = self.context.architectures
+        if own is None:
+            return None
+        from gpu_inference.estimate.spec import estimate_for
+
+        try:
+            return estimate_for(self.spec, own.get(self.name), self._accelerators)
+        except UserError:
+            return None
+
+    def _accelerators(self) -> Mapping[str, Mapping[str, Any]]:
+        """Presets whose nodes the cloud marks."""
+        labels = self.cloud["productLabels"]
+        return {
+            name: preset
+            for name, preset in load_presets("accelerators", self.values).items()
+            if labels.get(preset.get("resource")) in preset.get("nodeLabels", {})
+        }
 
     def at(self, path: str) -> Any:
         """What lies at a dotted path of the spec; None where nothing does."""
@@ -93,6 +130,8 @@ def broken_rules(values: Mapping[str, Any], context: Context = NOTHING_KNOWN) ->
     yield from traffic.routes(models)
     yield from storage_rules.names(models)
     yield from job_rules.release(values, models)
+    yield from security_rules.release(values)
+    yield from gitops_rules.release(values)
     yield from kubernetes_rules.release(context)
     yield from cluster_counts.release(models)
     yield from cluster_api_rules.release(values, context)
@@ -103,7 +142,7 @@ def _presets(values: Mapping[str, Any]) -> Iterator[Mistake]:
     for kind, name, path in _named(values):
         known = presets[kind]
         yield from _unknown(kind, name, known, path)
-        if name in known:
+        if name in values[kind] and name in known:  # the chart's own are whole
             for mistake in mistakes(known[name], f"{kind.removesuffix('s')}Whole"):
                 yield replace(mistake, rule="incomplete-preset", path=(kind, name, *mistake.path))
 
@@ -243,16 +282,17 @@ def _environment(model: Model) -> Iterator[Mistake]:
 
 def _resources(model: Model) -> Iterator[Mistake]:
     cpu, memory = model.spec["resources"]["cpu"], model.spec["resources"]["memory"]
-    for path, below in (
+    for path, less in (
         ("resources.memory.limits", _mib(memory["limits"]) < _mib(memory["requests"])),
         ("resources.cpu.limits", cpu["limits"] < cpu["requests"]),
     ):
-        if below:
+        if less:
             limit, request = model.at(path), model.at(path.replace("limits", "requests"))
             yield model.mistake("limits", path, f"{limit} is less than what is requested, {request}", "raise it")
     gpu = model.spec["acceleratorPreset"]["resource"]
-    for what, amounts in model.spec["container"].get("resources", {}).items():
-        if gpu in amounts:
+    resources = below(model.spec["container"], "resources")
+    for what in resources:
+        if gpu in below(resources, what):
             place: Path = ("models", model.name, "container", "resources", what, gpu)
             yield Mistake("gpu-amount", place, "would contradict accelerator.count", "set accelerator.count instead")
 
@@ -325,6 +365,14 @@ _RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (
     *job_rules.RULES,
     *health_rules.RULES,
     *capacity_rules.RULES,
+    *probe_rules.RULES,
+    *ending_rules.RULES,
+    *contract_rules.RULES,
+    *signal_rules.RULES,
+    *sizing_rules.RULES,
+    *estimate_rules.RULES,
+    *security_rules.RULES,
+    *production_rules.RULES,
     *kubernetes_rules.RULES,
     *cluster_rules.RULES,
     *cluster_api_rules.RULES,

@@ -8,14 +8,16 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
-
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
-from jsonschema.validators import extend
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from gpu_inference.schema.bundle import bundle, follow, source
+from gpu_inference.validate.verdict import regex, satisfies
 from gpu_inference.values.tree import Path
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import ValidationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Mistake:
 
 def mistakes(values: Any, entry: str | None = None) -> Iterator[Mistake]:
     """Everything in merged values that the chart's schema refuses, or in a part of them by the definition `entry`."""
+    if satisfies(entry)(values):
+        return
     for error in _validator(entry).iter_errors(values):
         yield from _explain(error)
 
@@ -42,14 +46,18 @@ _Error = Any
 
 
 def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
-    """Helm's regular expressions are RE2's, where `$` is the end of the text and not also the place before a last
-    newline."""
-    if isinstance(instance, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), instance):
+    from jsonschema.exceptions import ValidationError
+
+    if isinstance(instance, str) and not regex(pattern).search(instance):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
 
 @cache
 def _validator(entry: str | None) -> Draft202012Validator:
+    """The validator that explains. Imported where something is wrong: that takes longer than checking many files."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
+
     return extend(Draft202012Validator, {"pattern": _pattern})(bundle(entry))
 
 
@@ -66,6 +74,9 @@ def _name(error: _Error, path: Path) -> Mistake:
     if error.validator == "not":
         message = f"YAML reads the name {key}, unless it is quoted, as a boolean or null"
         return Mistake("schema-name", (*path, key), message, "choose another name", about_key=True)
+    if error.validator == "enum":
+        fix = _right_key(key, error.validator_value)
+        return Mistake("schema-unknown-key", (*path, key), f"unknown key `{key}`", fix, about_key=True)
     wish = error.validator_value if error.validator == "pattern" else f"{error.validator} {error.validator_value}"
     fix = f"use a name that matches {wish}" if error.validator == "pattern" else f"use a shorter name ({wish})"
     return Mistake("schema-name", (*path, key), f"`{key}` cannot be a name here", fix, about_key=True)
@@ -241,8 +252,17 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 def show(value: Any) -> str:
     """A value on one line, cut where it is long."""
-    text = " ".join(json.dumps(value, ensure_ascii=False).split())
+    text = " ".join(json.dumps(_beginning(value), ensure_ascii=False).split())
     return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _beginning(value: Any) -> Any:
+    """As much of a value as can be shown: the whole may have megabytes."""
+    if isinstance(value, str):
+        return value[:200]
+    if isinstance(value, dict):
+        return {key[:200]: _beginning(child) for key, child in islice(value.items(), 20)}
+    return [_beginning(child) for child in value[:20]] if isinstance(value, list) else value
 
 
 def _kind(value: Any) -> str:

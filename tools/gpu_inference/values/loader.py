@@ -23,8 +23,13 @@ from gpu_inference.values.tree import Path, Position, Tree
 
 # Values nest ten levels deep, and libyaml gives up at 1000 by exhausting the stack of whatever walks the result.
 MAX_DEPTH = 100
-# Nodes a document may expand to through aliases.
+# Keys and values a document may have, and what aliases may make of them.
 MAX_NODES = 100_000
+# Bytes a file may have: what Helm takes of a chart's file (MaxDecompressedFileSize in pkg/chart/loader/archive, Helm
+# 4.3.1). A release is kept in a Secret, of 1 MiB at most and compressed, so larger values cannot be installed.
+MAX_BYTES = 5 * 1024 * 1024
+# Characters of all scalars together after aliases.
+MAX_CHARACTERS = 2 * MAX_BYTES
 
 # C0 controls except tab, newline and carriage return, and the other characters YAML forbids: libyaml names them
 # without a position.
@@ -57,9 +62,10 @@ class Document:
 def load(path: FilePath) -> Document:
     """The values of a file, `-` for standard input. UserError if it cannot be read at all."""
     if str(path) == "-":
-        return parse(sys.stdin.buffer.read(), "<stdin>")
+        return parse(sys.stdin.buffer.read(MAX_BYTES + 1), "<stdin>")
     try:
-        return parse(path.read_bytes(), str(path))
+        with path.open("rb") as file:
+            return parse(file.read(MAX_BYTES + 1), str(path))
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(
@@ -67,9 +73,13 @@ def load(path: FilePath) -> Document:
         ) from error
 
 
-def parse(content: bytes, file: str) -> Document:
-    """The values in a file's bytes; `file` is what positions say."""
-    return _Parser(file).document(content)
+def parse(content: bytes, file: str, first_line: int = 1) -> Document:
+    """The values in a file's bytes; `file` is what positions say, and the content begins at its line `first_line`."""
+    if len(content) > MAX_BYTES:
+        at = Position(file, 1, 1)
+        problem = Problem("size", f"larger than {MAX_BYTES >> 20} MiB, which no release can be", "split it", at)
+        return Document(file, Tree({}, at), [problem], complete=False)
+    return _Parser(file, first_line).document(content)
 
 
 class _Failure(Exception):
@@ -91,13 +101,15 @@ class _Node:
 
 
 class _Parser:
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, first_line: int = 1) -> None:
         self.file = file
+        self.first_line = first_line
         self.problems: list[Problem] = []
         self.count = 0
+        self.characters = 0
 
     def document(self, content: bytes) -> Document:
-        tree = Tree({}, Position(self.file, 1, 1))
+        tree = Tree({}, self._start())
         complete = True
         try:
             root = self._compose(self._decode(content))
@@ -115,7 +127,10 @@ class _Parser:
         return _Failure(Problem(rule, message, fix, at, path))
 
     def _at(self, mark: Any) -> Position:
-        return Position(self.file, mark.line + 1, mark.column + 1)
+        return Position(self.file, mark.line + self.first_line, mark.column + 1)
+
+    def _start(self) -> Position:
+        return Position(self.file, self.first_line, 1)
 
     def _decode(self, content: bytes) -> str:
         try:
@@ -140,7 +155,7 @@ class _Parser:
         return text
 
     def _end(self, text: str) -> Position:
-        return Position(self.file, text.count("\n") + 1, len(text) - text.rfind("\n"))
+        return Position(self.file, text.count("\n") + self.first_line, len(text) - text.rfind("\n"))
 
     # Parsing: events to nodes -----------------------------------------------------------------------------------
 
@@ -150,6 +165,7 @@ class _Parser:
         roots: list[_Node] = []
         open_nodes: list[_Node] = []
         anchors: dict[str, _Node] = {}
+        count = 0
         try:
             for event in yaml.parse(text, Loader=yaml.CSafeLoader):
                 if isinstance(event, yaml.DocumentStartEvent):
@@ -161,6 +177,11 @@ class _Parser:
                 elif isinstance(event, yaml.CollectionEndEvent):
                     open_nodes.pop()
                 elif isinstance(event, yaml.NodeEvent):
+                    count += 1
+                    if count > 2 * MAX_NODES:  # keys are nodes, too
+                        raise self._fail(
+                            "size", f"more than {MAX_NODES} values", "split it", self._at(event.start_mark)
+                        )
                     node = self._node(event, anchors)
                     (open_nodes[-1].content if open_nodes else roots).append(node)
                     if node.kind in ("map", "list"):
@@ -175,9 +196,7 @@ class _Parser:
         except yaml.MarkedYAMLError as error:
             raise self._syntax(error) from error
         except yaml.YAMLError as error:
-            raise self._fail(
-                "syntax", str(error).splitlines()[0], "correct the YAML", Position(self.file, 1, 1)
-            ) from error
+            raise self._fail("syntax", str(error).splitlines()[0], "correct the YAML", self._start()) from error
         self._check_rest(roots)
         return roots[0] if roots else None
 
@@ -201,7 +220,7 @@ class _Parser:
 
     def _syntax(self, error: yaml.MarkedYAMLError) -> _Failure:
         mark = error.problem_mark or error.context_mark
-        at = self._at(mark) if mark else Position(self.file, 1, 1)
+        at = self._at(mark) if mark else self._start()
         problem = error.problem or "not YAML"
         if "\\t" in problem or "that cannot start any token" in problem:
             return self._fail(
@@ -236,15 +255,22 @@ class _Parser:
             )
         return tree
 
-    def _tree(self, node: _Node, path: Path, aliases: frozenset[int]) -> Tree:
+    def _expand(self, node: _Node, path: Path, aliases: frozenset[int]) -> None:
+        """Counts a node, and ends the reading of a document that aliases make too large or too deep."""
         self.count += 1
+        self.characters += len(node.content) if node.kind == "scalar" else 0
         at = self._at(node.event.start_mark)
-        if self.count > MAX_NODES:
-            raise self._fail(
-                "alias", f"expands to more than {MAX_NODES} values", "use fewer aliases of aliases", at, path
-            )
+        if self.count > MAX_NODES or self.characters > MAX_CHARACTERS:
+            what = f"{MAX_NODES} values" if self.count > MAX_NODES else f"{MAX_CHARACTERS >> 20} MiB"
+            raise self._fail("alias", f"expands to more than {what}", "use fewer aliases of aliases", at, path)
+        if len(path) > MAX_DEPTH or len(aliases) > MAX_DEPTH:
+            raise self._fail("depth", f"nested deeper than {MAX_DEPTH} levels", "flatten the values", at, path)
+
+    def _tree(self, node: _Node, path: Path, aliases: frozenset[int]) -> Tree:
+        self._expand(node, path, aliases)
+        at = self._at(node.event.start_mark)
         if node.kind == "alias":
-            if id(node.content) in aliases or len(aliases) > MAX_DEPTH:
+            if id(node.content) in aliases:
                 raise self._fail("alias", f"anchor `{node.event.anchor}` contains itself", "break the circle", at, path)
             return replace(self._tree(node.content, path, aliases | {id(node.content)}), at=at)
         if node.kind == "scalar":
@@ -314,4 +340,5 @@ class _Parser:
                 raise self._fail("merge", "`<<` takes a map or a list of maps", "merge an alias of a map", at, path)
             if id(target) in aliases:
                 raise self._fail("alias", "a map merges itself", "break the circle", at, path)
+            self._expand(target, path, aliases)
             into.update(self._map(target, path, aliases | {id(target)}))

@@ -6,12 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from gpu_inference.values.loader import MAX_DEPTH
 from gpu_inference.values.scalars import Scalar
 from gpu_inference.values.tree import Position, Tree
 
 # A key up to an unescaped dot, and the indices after it.
 _STEP = re.compile(r"((?:\\.|[^.\[\\])+)((?:\[\d+\])*)(?:\.|$)")
-# Helm's own bound, which keeps `a[1000000000]` from filling the memory.
+# Helm's own bound of an index, which keeps `a[1000000000]` from filling the memory; here also of all indices together.
 _MOST = 65536
 
 
@@ -34,11 +35,15 @@ class Parameter:
 
 def with_parameters(values: Tree, parameters: Sequence[Parameter]) -> Tree:
     """The values with each parameter set in turn; ParameterError for a name that cannot be read."""
+    indices = 0
     for parameter in parameters:
         try:
             path = steps(parameter.name)
         except ValueError as error:
             raise ParameterError(str(error), parameter.value.at) from error
+        indices += sum(step for step in path if isinstance(step, int))
+        if len(path) > MAX_DEPTH or indices > _MOST:
+            raise ParameterError(f"{parameter.name[:60]!r} goes too deep, or makes lists too long", parameter.value.at)
         values = _set(values, path, replace(parameter.value, value=_typed(parameter)))
     return values
 

@@ -31,6 +31,7 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.A
 # a sign.
 _DOT_FLOAT = re.compile(r"\.[0-9]+(_[0-9]+)*([eE][-+]?[0-9]+(_[0-9]+)*)?", re.ASCII)
 _BASES = ((re.compile(r"0[xX][0-9a-fA-F]+"), 16), (re.compile(r"0[oO]?[0-7]+"), 8), (re.compile(r"0[bB][01]+"), 2))
+_MOST_DIGITS = 20  # of 64 bits; Python itself refuses to read thousands
 _DECIMAL = re.compile(r"0|[1-9][0-9]*", re.ASCII)
 
 
@@ -89,7 +90,7 @@ def _integer(text: str) -> int | None:
     octal."""
     digits = text.lstrip("+-") if text[:1] in "+-" and text[1:2] not in "+-" else text
     base = next((base for pattern, base in _BASES if pattern.fullmatch(digits)), 10)
-    if base == 10 and not _DECIMAL.fullmatch(digits):
+    if base == 10 and not (_DECIMAL.fullmatch(digits) and len(digits) <= _MOST_DIGITS):
         return None
     value = int(digits, base) * (-1 if text.startswith("-") else 1)
     highest = 2**63 if text[:1] in "+-" else 2**64

@@ -7,6 +7,9 @@ from disruption.release import is_ready, name_of, values
 from disruption.traffic import BLIND, PATIENCE, Mix
 from support.cluster import wait_for
 
+# s an evicted server may take until its pod says so: it is told to stop at once, without a preStop hook.
+EVICTION = 15.0
+
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
@@ -69,7 +72,7 @@ def test_a_full_disk_costs_one_pod(disruption, chat) -> None:
         run.disrupt("disk")
         chat.fault(pod, "disk?mib=90")
         wait_for(lambda: name_of(pod) not in chat.names(), PATIENCE, "the eviction")
-        run.lose(run.now() - BLIND, run.now() + BLIND)
+        run.lose(run.now() - EVICTION, run.now() + BLIND)
         wait_for(lambda: len(chat.ready()) == 2, PATIENCE, "the next pod")
         run.recovered()
         run.on(2)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import platform
 import sys
 import tarfile
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -48,9 +48,10 @@ def build(folder: Path | None = None) -> tuple[Path, str]:
     name = f"{REPOSITORY}:{tag}"
     if not target.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        new = target.with_suffix(f".{os.getpid()}")
-        _write(new, [name, name + NEXT])
-        new.replace(target)
+        with tempfile.TemporaryDirectory(prefix=".twin-", dir=folder) as scratch:  # others may write it, too
+            new = Path(scratch, target.name)
+            _write(new, [name, name + NEXT])
+            new.replace(target)
     return target, name
 
 

@@ -118,7 +118,7 @@ class Run:
         result.sent, result.lost, result.failed = len(records), len(lost), len(bad) - len(lost)
         result.slowest = round(max((r.e2e for r in records if r.error is None), default=0.0), 2)
         result.seconds = round(max((r.sent + r.e2e for r in records), default=0.0), 1)
-        result.errors = dict(Counter(str(r.error) for r in bad).most_common(5))
+        result.errors = dict(Counter(str(r.error)[:60] for r in bad).most_common(5))
 
 
 def _restarts(pod: dict[str, Any]) -> int:

@@ -34,9 +34,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def shared() -> Shared:
+def shared() -> Iterator[Shared]:
     """What the workers of a test run agree by."""
-    return Shared(os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex)
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    found = Shared(run or uuid.uuid4().hex)
+    yield found
+    if not run:
+        found.remove()
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -41,6 +42,11 @@ class Shared:
                 while self._users() and time.monotonic() < deadline:
                     time.sleep(1)
                 cluster.down()
+                self.remove()
+
+    def remove(self) -> None:
+        """Nobody uses it any more."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     @contextmanager
     def turn(self, alone: bool) -> Iterator[None]:

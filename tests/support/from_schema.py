@@ -52,7 +52,7 @@ def _string(schema: Schema) -> st.SearchStrategy[str]:
     least, most = schema.get("minLength", 0), schema.get("maxLength", 10_000)
     if "pattern" in schema:
         made = st.from_regex(regex(schema["pattern"]), alphabet=st.characters(min_codepoint=33, max_codepoint=126))
-        examples = schema.get("examples", [])
+        examples = [example for example in schema.get("examples", []) if isinstance(example, str)]
         made = st.one_of(st.sampled_from(examples), made) if examples else made
     else:
         made = st.sampled_from(_WORDS)

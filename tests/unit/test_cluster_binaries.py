@@ -65,7 +65,8 @@ def test_table_is_pinned_by_its_modules() -> None:
         number = binary.version.lstrip("v").replace("3.15.0", "0.315.0")
         assert f" v{number}\n" in module or f" v{number} //" in module, f"{binary.name}: {number} is not in go.mod"
         told = [value for value in binary.set if value.lower().partition("=")[0].endswith("version")]
-        assert all(value.endswith(f"={binary.version}") for value in told), f"{binary.name} would tell another version"
+        versions = {value.partition("=")[2].lstrip("v") for value in told}
+        assert versions <= {binary.version.lstrip("v")}, f"{binary.name} would tell another version"
 
 
 def test_wheel_is_new_enough_for_every_module() -> None:

@@ -114,7 +114,8 @@ def test_close_listener_as_triton(tmp_path: Path) -> None:
 def test_past_its_exit_timeout_triton_drops_and_crashes(tmp_path: Path) -> None:
     infer = {"inputs": [{"name": "Q", "shape": [32], "datatype": "BYTES", "data": []}]}
     with process(*spec_file(tmp_path, "triton"), "--drain-seconds", "0.2") as (child, ports):
-        work = [InFlight(ports["http"], "/v2/models/tiny/infer", infer, wait_for_bytes=False) for _ in range(8)]
+        work = [InFlight(ports["http"], "/v2/models/tiny/infer", infer, wait_for_bytes=False) for _ in range(30)]
+        time.sleep(0.5)  # they have arrived, and are 5 s of work
         child.send_signal(signal.SIGTERM)
         assert child.wait(5) == 139
         assert {request.join().error for request in work} & {"ConnectionResetError", "RemoteDisconnected"}

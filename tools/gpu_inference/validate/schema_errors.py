@@ -165,6 +165,7 @@ def _likely(text: str) -> Iterator[str]:
         yield text.lower()
     if _HUB_NAME.fullmatch(text):
         yield f"hf://{text.removeprefix(_HUB)}"
+    yield re.sub("(?<=[0-9][KMGT])i?B$", "i", text)
     yield text.partition("://")[2].partition("/")[0]
 
 

@@ -1,7 +1,8 @@
 """Asks a model for one answer and checks it, without anything but Python's standard library.
 
 Reads JSON, the first argument or CANARY of the environment: url, method, body (optional), expect {status | path and
-equals, min, max}, attempts, timeoutSeconds, and health (optional): {url, timeoutSeconds} of what answers 200 first.
+equals, min, max}, attempts, timeoutSeconds, health (optional): {url, timeoutSeconds} of what answers 200 first, and
+apiKeyEnv (optional): the variable with the key to send.
 Exit 0 when an answer is as expected, 1 when none was after all attempts.
 """
 
@@ -22,10 +23,13 @@ OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def ask(canary):
     """Returns status and text of one answer. An HTTP error is an answer too; OSError or HTTPException without one."""
     body = canary.get("body")
+    headers = {"content-type": "application/json"}
+    if "apiKeyEnv" in canary:
+        headers["authorization"] = f"Bearer {os.environ[canary['apiKeyEnv']]}"
     request = urllib.request.Request(
         canary["url"],
         data=None if body is None else json.dumps(body).encode(),
-        headers={"content-type": "application/json"},
+        headers=headers,
         method=canary["method"],
     )
     try:

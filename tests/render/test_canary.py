@@ -92,12 +92,13 @@ class Server(socketserver.ThreadingTCPServer):
 
     def __init__(self, *answers: bytes) -> None:
         self.answers = list(answers)
+        self.asked: list[bytes] = []
         server = self
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
-                while self.rfile.readline().strip():
-                    pass
+                while line := self.rfile.readline().strip():
+                    server.asked.append(line)
                 self.wfile.write(server.answers.pop(0) if len(server.answers) > 1 else server.answers[0])
 
         super().__init__(("127.0.0.1", 0), Handler)
@@ -126,9 +127,9 @@ def serve() -> Iterator[Any]:
         server.server_close()
 
 
-def ask(url: str, expect: dict[str, Any], attempts: int = 1) -> tuple[int, str]:
+def ask(url: str, expect: dict[str, Any], attempts: int = 1, **more: Any) -> tuple[int, str]:
     """(exit code, output) of the script, without pauses between attempts."""
-    canary = {"url": url, "method": "GET", "expect": expect, "attempts": attempts, "timeoutSeconds": 2}
+    canary = {"url": url, "method": "GET", "expect": expect, "attempts": attempts, "timeoutSeconds": 2, **more}
     code = "import runpy, time; time.sleep = lambda s: None; runpy.run_path(%r, run_name='__main__')"
     done = subprocess.run(
         [sys.executable, "-c", code % str(CHART / "files/canary.py")],
@@ -179,6 +180,17 @@ def test_a_model_that_comes_late_is_asked_again(serve):
     url = serve(http("", "503 Service Unavailable"), b"", http(""))
     assert ask(url, {"status": 200}, attempts=2)[0] == 1
     assert ask(serve(http("", "503 Service Unavailable"), b"", http("")), {"status": 200}, attempts=3)[0] == 0
+
+
+def test_the_key_is_sent(monkeypatch):
+    monkeypatch.setenv("SERVER_KEY", "abc")
+    with Server(http("")) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert ask(server.url, {"status": 200})[0] == 0
+        assert not [line for line in server.asked if line.lower().startswith(b"authorization")]
+        assert ask(server.url, {"status": 200}, apiKeyEnv="SERVER_KEY")[0] == 0
+        assert b"authorization: bearer abc" in [line.lower() for line in server.asked]
+        server.shutdown()
 
 
 def test_nobody_there():

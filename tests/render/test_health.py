@@ -89,6 +89,21 @@ def test_a_request_of_ones_own_is_for_warm_up_test_and_canary(major):
     assert [one_of["url"] for one_of in asked] == [through, through, "http://127.0.0.1:8000/predict/served"]
 
 
+def test_the_api_key_is_sent_where_the_server_asks_for_one(major):
+    """By reference, and to nobody else."""
+    key = {"secretKeyRef": {"name": "keys", "key": "vllm"}}
+    switched_on = {"warmup": {"enabled": True}, "canary": {"enabled": True}}
+    for env in ({}, {"VLLM_API_KEY": key}):
+        objects = render(model("vllm", **switched_on, env=env), major=major)
+        cron = one(objects, "CronJob", "m")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        (test,) = [o["spec"] for o in of_kind(objects, "Pod", hooks=True)]
+        asked = [env_of(pod["containers"][0]) for pod in (cron, test)]
+        told = [*(json.loads(variables["CANARY"]["value"]) for variables in asked), script(objects, "startup")[1]]
+        assert [one_of.get("apiKeyEnv") for one_of in told] == ["VLLM_API_KEY" if env else None] * 3
+        wanted = {"name": "VLLM_API_KEY", "valueFrom": key} if env else None
+        assert [variables.get("VLLM_API_KEY") for variables in asked] == [wanted] * 2
+
+
 def test_scripts_are_mounted_read_only():
     objects = render(model(warmup={"enabled": True}))
     (mount,) = [m for m in container(objects)["volumeMounts"] if m["mountPath"] == SCRIPTS.rstrip("/")]

@@ -112,6 +112,19 @@ def test_tokens_and_times_are_exact(server):
     assert long.e2e >= long.ttft + sum(long.gaps)
 
 
+def test_a_stopped_replay_sends_no_more_and_waits_for_what_it_sent(server):
+    server.ttft = 1.5
+    arrivals = [Arrival(i * 0.1, 5, 2) for i in range(3000)]
+    with LoadProcess([Target("t", "openai", server.url, "m", arrivals)]) as load:
+        while len(server.times) < 5:
+            assert not load.wait(0.05)
+        load.stop()
+        assert load.wait(10)
+        found = load.results()
+    assert 5 <= len(found) == len(server.times) < 100
+    assert {r.error for r in found} == {None}
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [

@@ -7,10 +7,19 @@ server is, attempts, timeoutSeconds, health: {url, timeoutSeconds} of what has t
 {{- $request := pick $canary "method" "expect" "body" }}
 {{- $_ := set $request "url" (print .at $canary.path) }}
 {{- with .health }}{{- $_ := set $request "health" . }}{{ end }}
+{{- with include "gpu-inference.canary.key" .m }}{{- $_ := set $request "apiKeyEnv" . }}{{ end }}
 {{- $_ := set $request "attempts" (int64 .attempts) }}
 {{- $_ := set $request "timeoutSeconds" (int64 .timeoutSeconds) }}
 {{- $name := toJson .m.spec.model.servedName | trimPrefix "\"" | trimSuffix "\"" }}
 {{- toJson $request | replace "{servedName}" $name }}
+{{- end }}
+
+{{/*
+gpu-inference.canary.key is the variable with the server's API key, where the model has it.
+*/}}
+{{- define "gpu-inference.canary.key" -}}
+{{- $key := (or .spec.canary.request .runtime.canary).apiKeyEnv | default .runtime.canary.apiKeyEnv }}
+{{- if and $key (hasKey .spec.env $key) }}{{ $key }}{{ end }}
 {{- end }}
 
 {{/*
@@ -40,6 +49,10 @@ name of the ConfigMap with the script}.
         {{- /* Where the container runtime goes by it, the model's image would get every GPU of the node. */}}
         - {name: NVIDIA_VISIBLE_DEVICES, value: void}
         - {name: CANARY, value: {{ include "gpu-inference.canary.request" (dict "m" $m "at" $at "attempts" .attempts "timeoutSeconds" $test.timeoutSeconds) | toJson }}}
+        {{- with include "gpu-inference.canary.key" $m }}
+        {{- $value := get $m.spec.env . }}
+        - {name: {{ . }}, {{ if kindIs "map" $value }}valueFrom: {{ toJson $value }}{{ else }}value: {{ $value | toString | toJson }}{{ end }}}
+        {{- end }}
       resources:
         requests: {cpu: 100m, memory: 64Mi, ephemeral-storage: 16Mi}
         limits: {cpu: 500m, memory: 128Mi, ephemeral-storage: 16Mi}

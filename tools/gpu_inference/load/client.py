@@ -1,4 +1,5 @@
-"""The requests of a replay, by API: OpenAI completions (streamed) and the KServe v2 inference protocol (Triton).
+"""The requests of a replay, by API: OpenAI completions (streamed), the KServe v2 inference protocol (Triton) and
+TensorFlow Serving's.
 
 Imported in the load process only: gevent's patches belong there. Every request has a connection of its own, so that
 replicas added while the load runs get their share, and one that drains is not held by a kept-alive connection.
@@ -119,4 +120,18 @@ def infer(base: str, model: str, input_: int, output: int, record: Record) -> No
     _request(base, f"/v2/models/{model}/infer", body, read)
 
 
-APIS: dict[str, Callable[[str, str, int, int, Record], None]] = {"openai": completion, "triton": infer}
+def predict(base: str, model: str, input_: int, output: int, record: Record) -> None:
+    """POST /v1/models/<model>:predict with `input_` instances, TensorFlow Serving's REST API; no stream."""
+
+    def read(response: Any) -> None:
+        if len(json.loads(response.read()).get("predictions", ())) != input_:
+            raise RequestError("an answer without a prediction for each instance")
+
+    _request(base, f"/v1/models/{model}:predict", json.dumps({"instances": [[1.0]] * input_}), read)
+
+
+APIS: dict[str, Callable[[str, str, int, int, Record], None]] = {
+    "openai": completion,
+    "triton": infer,
+    "tf-serving": predict,
+}

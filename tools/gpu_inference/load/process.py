@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -103,6 +104,13 @@ class LoadProcess:
         self._process.wait()
         return True
 
+    def stop(self) -> None:
+        """Send no more requests; those on their way are waited for, and the replay ends as after its last one."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # it has ended by itself
+            self._process.stdin.write("stop\n")
+            self._process.stdin.flush()
+
     def results(self) -> list[records.Record]:
         """The records, after the end. Raises UserError (exit code 1) when the replay did not get to its end."""
         self._reader.join()
@@ -115,7 +123,8 @@ class LoadProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:

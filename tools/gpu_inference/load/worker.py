@@ -1,13 +1,15 @@
 """The load process: replays a plan open loop with locust and writes one record a request.
 
 Run as `python -m gpu_inference.load.worker PLAN RECORDS`. PLAN is JSON: {"targets": [{"name", "api", "url", "model",
-"arrivals": [[s, input, output], …]}]}. Prints a line of JSON a second (process.Progress) and ends when its stdin is
-closed, so that no load outlives the process that asked for it. Locust's statistics and events see every request.
+"arrivals": [[s, input, output], …]}]}. Prints a line of JSON a second (process.Progress). A line on its stdin ends the
+sending, and when stdin is closed it ends at once, so that no load outlives the process that asked for it. Locust's
+statistics and events see every request.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from bisect import insort
 from pathlib import Path
@@ -19,6 +21,7 @@ from locust import User, task
 from locust.env import Environment
 
 import gevent  # isort: skip
+from gevent.event import Event  # isort: skip
 from gevent.socket import wait_read  # isort: skip
 
 from gpu_inference.load.client import APIS  # isort: skip
@@ -45,17 +48,18 @@ class Replay:
         self.ttfts: list[float] = []
         self.lag = 0.0
         self.fault: str | None = None
+        self.stopped = Event()
 
     def now(self) -> float:
         return perf_counter() - self.began
 
     def run(self, environment: Environment) -> None:
-        """Send every request at its time, whatever the answers do; return when all have ended."""
+        """Send every request at its time, whatever the answers do, until it is stopped; return when all have ended."""
         self.began = perf_counter()
         greenlets = []
         for planned in self.planned:
-            if (wait := planned[0] - self.now()) > 0:
-                gevent.sleep(wait)
+            if self.stopped.wait(max(0.0, planned[0] - self.now())):
+                break
             greenlets.append(gevent.spawn(self.send, environment, planned))
         gevent.joinall(greenlets)
 
@@ -117,8 +121,12 @@ def _report(replay: Replay) -> None:
         replay.progress()
 
 
-def _end_with_parent() -> None:
-    wait_read(sys.stdin.fileno())
+def _follow_parent(replay: Replay) -> None:
+    descriptor = sys.stdin.fileno()
+    wait_read(descriptor)
+    while os.read(descriptor, 64):
+        replay.stopped.set()
+        wait_read(descriptor)
     sys.stdout.flush()
     # Nothing to unwind: the answers nobody waits for are dropped.
     sys.exit(3)
@@ -132,7 +140,7 @@ def main(plan: str, records: str) -> int:
         TraceUser.replay = replay
         environment = Environment(user_classes=[TraceUser])
         runner = environment.create_local_runner()
-        gevent.spawn(_end_with_parent)
+        gevent.spawn(_follow_parent, replay)
         reporter = gevent.spawn(_report, replay)
         runner.start(1, spawn_rate=1)
         runner.greenlet.join()

@@ -12,6 +12,7 @@ from typing import Any
 
 from gpu_inference.errors import UserError
 from gpu_inference.twin import contract, embedded
+from gpu_inference.twin.container import image
 from gpu_inference.twin.spec import server_spec
 from gpu_inference.twin.standalone import Process
 from gpu_inference.values.presets import Kind, load_presets
@@ -23,6 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="port of the API (default: the preset's; embedded: a free one)")
     parser.add_argument("--resolved", type=Path, help="resolved specs, JSON: {release: {model: spec}}")
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing")
+    parser.add_argument(
+        "--image",
+        type=Path,
+        metavar="DIRECTORY",
+        help="write the container image that takes any runtime's place there, as an archive; print its name and path",
+    )
     group = parser.add_argument_group("all pods of an embedded cluster")
     group.add_argument("--embedded", action="store_true", help="stand behind every pod, routed by proxy URLs")
     group.add_argument("--kubeconfig", type=Path, help="the cluster's kubeconfig")
@@ -53,6 +60,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.image:
+        path, name = image.build(args.image)
+        print(f"{name}\n{path}")
+        return 0
     report = (lambda line: None) if args.quiet else (lambda line: print(line, flush=True))
     if args.embedded:
         if not args.kubeconfig or not args.resolved:

@@ -2,6 +2,7 @@
 
 lifecycle, beside the preset's own:
     teardownSeconds, abortSeconds, abortExit   from the last answer, or the abort, to the exit; its code if not 0
+    drainSeconds      for work in flight after SIGTERM, where the server is told no limit; without it none
     pastDeadline      work that outlasts the drain is dropped (drop, with pastDeadlineExit) or left hanging (hang), or
                       there is no deadline (wait)
     whileLoading      SIGTERM ends a process that loads (exit) or not (ignore)

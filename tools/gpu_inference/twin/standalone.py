@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
@@ -40,7 +40,7 @@ def bound_port(site: web.TCPSite) -> int:
 
 
 class Process:
-    """A replica with a socket for each of its ports."""
+    """A replica with a socket for each of its ports. `before` may answer a request in the server's place."""
 
     def __init__(self, spec: ServerSpec, host: str, ports: Mapping[str, int], report: Callable[[str], None]) -> None:
         self.spec, self.host, self.ports = spec, host, ports
@@ -49,6 +49,7 @@ class Process:
         self._sites: dict[str, web.TCPSite] = {}
         self._runners: list[web.ServerRunner] = []
         self._terminated = asyncio.Event()
+        self.before: Callable[[web.BaseRequest], Awaitable[web.StreamResponse | None]] | None = None
 
     async def run(self) -> int:
         """Load, serve, and end on SIGTERM as the preset says. Returns the exit code."""
@@ -100,7 +101,8 @@ class Process:
     def _handler(self, port: str) -> Callable:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             try:
-                return await self.replica.handle(request, port, request.path)
+                early = await self.before(request) if self.before else None
+                return early if early is not None else await self.replica.handle(request, port, request.path)
             except Refused:  # an idle connection from before the port closed
                 if request.transport:
                     request.transport.abort()

@@ -63,7 +63,7 @@ def finding(text: str) -> dict[str, str]:
         ("podLabels: {a: 1}", "1 is not a string or false", 'quote it: "1"'),
         ("env: {A: true}", "true is not a string or a map or false", 'quote it: "true"'),
         ("replicas: ~", "null is not allowed", "remove the key"),
-        ("shm: {sizeLimit: 2GB}", '"2GB" does not have the right form', 'write it as in "16Gi"'),
+        ("shm: {sizeLimit: 2GB}", '"2GB" does not have the right form', 'write "2Gi"'),
         ("service: {port: 0}", "0 is out of range", "use 1 or more"),
         ("extraArgs: [--port, 1]", "--port is set by the chart already", "set runtimes.vllm.ports.http instead"),
     ],

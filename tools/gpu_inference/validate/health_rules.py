@@ -93,7 +93,7 @@ def _scrape(model: Model, kind: str) -> Iterator[Mistake]:
     said = model.spec["monitoring"][kind]
     interval, timeout = said["interval"], said["scrapeTimeout"]
     if said["enabled"] and _milliseconds(timeout) > _milliseconds(interval):
-        message = f"{timeout} is longer than interval, {interval}: the Prometheus operator ignores the {kind[0].upper()}{kind[1:]}"
+        message = f"{timeout} is longer than interval, {interval}: the Prometheus operator ignores it"
         path = f"monitoring.{kind}.scrapeTimeout"
         yield model.mistake("scrape-timeout", path, message, f"set it to {interval} or less")
 

@@ -24,7 +24,8 @@ def values_of(schema: Schema) -> st.SearchStrategy[Any]:
         return st.sampled_from(schema["enum"])
     for keyword in ("anyOf", "oneOf"):
         if keyword in schema and "properties" not in schema:
-            return st.one_of(*map(values_of, schema[keyword]))
+            beside = {"maximum": schema["maximum"]} if "maximum" in schema else {}
+            return st.one_of(*(values_of({**follow(choice), **beside}) for choice in schema[keyword]))
     types = schema.get("type", ["object", "string", "boolean", "integer"])
     return st.one_of(*(_OF_TYPE[name](schema) for name in ([types] if isinstance(types, str) else types)))
 

@@ -141,7 +141,7 @@ def test_nothing_is_said_of_what_is_not_known() -> None:
         ),
         (
             {"model": {"source": "hf://acme/t", "parametersBillion": 20}},
-            [("does-not-fit", "warning"), ("cache-size", "warning")],
+            [("does-not-fit", "warning")],
         ),
         # What an argument does to memory is not known.
         ({"model": {"contextLength": 40_000}, "extraArgs": ["--cpu-offload-gb=10"]}, []),

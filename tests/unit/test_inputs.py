@@ -218,6 +218,17 @@ def test_a_folder_is_read_for_what_is_ours(repository, found, capsys):
     assert "no YAML files" in capsys.readouterr().err
 
 
+def test_a_folder_has_files_of_others_with_keys_like_ours(repository, found):
+    repository(
+        values__ours_yaml="cloud: mars\n",
+        values__kustomization_yaml="resources: [a.yaml]\nimages: [{name: a, newTag: b}]\n",
+        values__bitnami_yaml="global: {}\nimagePullSecrets: a\nreplicaCount: 1\nimage: {}\n",
+        values__dbt_yaml="version: 2\nmodels: [{name: a}]\n",
+        values__preset_yaml="description: a server\nimages: {}\napi: openai\n",
+    )
+    assert where(found("values")) == [("values/ours.yaml", 1, 8, "unknown-cloud")]
+
+
 def test_values_that_go_over_others(repository, found):
     overlay = "# gpu-inference: over ../values/base.yaml\n# of mine\nmodels: {a: {replicas: two}}\n"
     repository(own__over_yaml=overlay, own__top_yaml="# gpu-inference: over over.yaml\nmodels: {a: {replicas: 2}}\n")

@@ -63,7 +63,7 @@ def finding(text: str) -> dict[str, str]:
         ("podLabels: {a: 1}", "1 is not a string or false", 'quote it: "1"'),
         ("env: {A: true}", "true is not a string or a map or false", 'quote it: "true"'),
         ("replicas: ~", "null is not allowed", "remove the key"),
-        ("shm: {sizeLimit: 2GB}", '"2GB" does not have the right form', 'write it as in "16Gi"'),
+        ("shm: {sizeLimit: 2GB}", '"2GB" does not have the right form', 'write "2Gi"'),
         ("service: {port: 0}", "0 is out of range", "use 1 or more"),
         ("extraArgs: [--port, 1]", "--port is set by the chart already", "set runtimes.vllm.ports.http instead"),
     ],
@@ -75,6 +75,27 @@ def test_words(write, run, entry, message, fix):
     assert found["message"].startswith(message)
     assert found["fix"].startswith(fix)
     assert found["line"] == "6"
+
+
+@pytest.mark.parametrize(
+    ("was", "wrong", "fix"),
+    [
+        ("hf://org/name", "org/name-7B", 'write "hf://org/name-7B"'),
+        ("hf://org/name", "https://huggingface.co/org/name", 'write "hf://org/name"'),
+        ("hf://org/name", "ftp://org/Name", 'write it as in "hf://meta-llama/Llama-3.1-8B-Instruct"'),
+        ("vllm", "vLLM", 'write "vllm"'),
+    ],
+)
+def test_what_was_meant_by_a_wrong_form(write, run, was, wrong, fix):
+    found = finding(run(write("a.yaml", MODEL.replace(was, wrong)))[1])
+    assert (found["rule"], found["fix"]) == ("schema-format", fix)
+
+
+def test_what_is_missing_is_shown_where_it_belongs(write, run):
+    """At the name of the map that lacks it, not at the map's first entry."""
+    found = finding(run(write("a.yaml", MODEL.replace("nvidia-l4", "nvidia-l4, count: 2")))[1])
+    assert (found["path"], found["line"], found["column"]) == ("$.models.a.parallelism", "2", "3")
+    assert found["fix"].endswith("as with tensor 2")
 
 
 def test_a_warning_is_said_and_refuses_nothing(write, run):

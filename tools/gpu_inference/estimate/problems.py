@@ -44,7 +44,10 @@ class Problem:
 
 
 def problems(found: Estimate) -> tuple[Problem, ...]:
-    return tuple(problem for check in _CHECKS for problem in check(found))
+    all_of_them = tuple(problem for check in _CHECKS for problem in check(found))
+    # Memory and disk are for each GPU: with the GPUs it takes there is more of both.
+    crowded = any((problem.code, problem.path) == ("does-not-fit", "accelerator") for problem in all_of_them)
+    return tuple(problem for problem in all_of_them if not (crowded and problem.code in ("host-memory", "cache-size")))
 
 
 def unknown_arguments(found: Estimate) -> list[str]:

@@ -73,7 +73,7 @@ def _is_our_business(document: Document) -> bool:
     """Folders hold other people's files, too, and templates, which are no YAML before they are rendered."""
     if not document.complete:
         return not (_no_map(document) or any("{{" in line for line in document.lines))
-    return _is_manifest(document) or _is_list(document) or _has_a_key_of_ours(document)
+    return _is_manifest(document) or _is_list(document) or _looks_like_ours(document)
 
 
 def _of_file(path: Path, document: Document) -> Iterator[Subject]:
@@ -135,10 +135,14 @@ def _is_list(document: Document) -> bool:
     return releases is not None and isinstance(releases.value, list)
 
 
-def _has_a_key_of_ours(document: Document) -> bool:
+def _looks_like_ours(document: Document) -> bool:
+    """Has models, or more keys of ours than others: values of other charts have `global`, kustomizations `images`."""
     defaults = chart_defaults().tree.value
     keys = document.tree.value
-    return isinstance(keys, dict) and isinstance(defaults, dict) and bool(keys.keys() & defaults.keys())
+    if not (isinstance(keys, dict) and isinstance(defaults, dict)):
+        return False
+    models = document.tree.child("models")
+    return bool(models and isinstance(models.value, dict)) or 2 * len(keys.keys() & defaults.keys()) > len(keys)
 
 
 def _hidden(path: Path, below: Path) -> bool:

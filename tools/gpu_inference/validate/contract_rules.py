@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -34,7 +35,16 @@ def _spaces(model: Model) -> Iterator[Mistake]:
             yield Mistake("argument-spaces", path, message, "set it as a variable in env", severity="warning")
         elif found and not splits:
             message = f"{show(argument)} is one argument to the server, which knows no such flag"
-            yield Mistake("argument-spaces", path, message, f"write two entries, {found[1]} and {show(found[2])}")
+            yield Mistake("argument-spaces", path, message, f"write {_entries(str(argument))}")
+
+
+def _entries(argument: str) -> str:
+    """As a shell would have split it."""
+    try:
+        entries = shlex.split(argument)
+    except ValueError:  # a quote that does not end
+        entries = argument.split()
+    return f"{len(entries)} entries: {', '.join(map(show, entries))}"
 
 
 def _aliases(model: Model) -> Iterator[Mistake]:

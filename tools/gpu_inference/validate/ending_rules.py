@@ -84,8 +84,11 @@ def _image(model: Model) -> Iterator[Mistake]:
     wrong = [flag for flag, entry in _dated(model) if _applies(entry, own) != _applies(entry, said)]
     if wrong:
         message = f"the image is {said} by its tag, and {', '.join(wrong)} would be told as to {own}"
-        fix = f"set it to {said}, or image.tag to that of {own}"
-        yield model.mistake("image-version", "runtimeVersion", message, fix)
+        if said == usual:
+            yield model.mistake("image-version", "runtimeVersion", message, "set image.tag to that of it, too")
+        else:
+            fix = f"set runtimeVersion to {said}, or use the image of {own}"
+            yield model.mistake("image-version", "image.tag", message, fix)
 
 
 def _dated(model: Model) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -112,7 +112,9 @@ def _of_problem(problem: Problem) -> Finding:
 
 def _of_mistake(mistake: Mistake, tree: Tree) -> Finding:
     place = tree.find(mistake.path)
-    at = place.key_at if mistake.about_key and place.key_at else place.at
+    # What is not there is shown where it belongs: at the name of the map that lacks it, not at its first entry.
+    lacking = bool(mistake.path) and tree.find(mistake.path[:-1]).child(mistake.path[-1]) is None
+    at = place.key_at if (mistake.about_key or lacking) and place.key_at else place.at
     where = (at.file, at.line, at.column, mistake.rule, redacted(format_path(mistake.path)))
     severity = mistake.severity or catalogue()[mistake.rule].severity
     return Finding(*where, redacted(mistake.message), redacted(mistake.fix), severity)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # Of a CronJob, 52, without "-canary". https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ (v1.36)
 _LONGEST_NAME = 45
+# Of Prometheus' durations, in milliseconds.
+_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
 
 def _warmup(model: Model) -> Iterator[Mistake]:
@@ -73,6 +75,8 @@ def _monitors(model: Model) -> Iterator[Mistake]:
     if monitoring["dashboard"] and not monitoring["rules"]["enabled"]:
         message = "shows what monitoring.rules records, which is off"
         yield model.mistake("dashboard", "monitoring.dashboard", message, "set monitoring.rules.enabled to true")
+    for kind in ("podMonitor", "serviceMonitor"):
+        yield from _scrape(model, kind)
     if not monitoring["serviceMonitor"]["enabled"]:
         return
     if monitoring["podMonitor"]["enabled"]:
@@ -83,6 +87,20 @@ def _monitors(model: Model) -> Iterator[Mistake]:
     if other in model.values["models"]:
         message = f"the Service of the metrics of {model.name} has this name"
         yield Mistake("name-taken", ("models", other), message, "rename one of the two")
+
+
+def _scrape(model: Model, kind: str) -> Iterator[Mistake]:
+    said = model.spec["monitoring"][kind]
+    interval, timeout = said["interval"], said["scrapeTimeout"]
+    if said["enabled"] and _milliseconds(timeout) > _milliseconds(interval):
+        message = f"{timeout} is longer than interval, {interval}: the Prometheus operator ignores it"
+        path = f"monitoring.{kind}.scrapeTimeout"
+        yield model.mistake("scrape-timeout", path, message, f"set it to {interval} or less")
+
+
+def _milliseconds(duration: str) -> int:
+    number = duration.rstrip("msh")
+    return int(number) * _UNITS[duration.removeprefix(number)]
 
 
 RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (

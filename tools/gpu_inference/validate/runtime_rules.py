@@ -53,6 +53,8 @@ def layers(model: Model) -> Iterator[Mistake]:
     if shards and product != count:
         what = f"tensor {split['tensor']} x pipeline {split['pipeline']} = {product}"
         fix = "make the product equal to the count"
+        if count % split["pipeline"] == 0:
+            fix += f", as with tensor {count // split['pipeline']}"
         yield model.mistake("parallelism", "parallelism", f"{what}, but accelerator.count is {count}", fix)
     elif split["pipeline"] > 1 and "parallelism.pipeline" not in paths:
         message = f"{model.spec['runtime']} cannot be told to split a model by layers"

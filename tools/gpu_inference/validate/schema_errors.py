@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
 
 
+_HUB = "https://huggingface.co/"
+_HUB_NAME = re.compile(rf"({_HUB})?[\w.-]+/[\w.-]+")
+
+
 @dataclass(frozen=True, slots=True)
 class Mistake:
     """One violation of the schema. `about_key`: the key is wrong, not its value; `severity` as in a finding, None for
@@ -149,8 +153,20 @@ def _enum(error: _Error, path: Path) -> Iterator[Mistake]:
 
 def _format(error: _Error, path: Path) -> Iterator[Mistake]:
     examples = error.schema.get("examples")
-    wish = f"as in {show(examples[0])}" if examples else f"to match {error.validator_value}"
-    yield Mistake("schema-format", path, f"{show(error.instance)} does not have the right form", f"write it {wish}")
+    wish = f"it as in {show(examples[0])}" if examples else f"it to match {error.validator_value}"
+    likely = next((text for text in _likely(error.instance) if regex(error.validator_value).search(text)), None)
+    fix = f"write {show(likely) if likely else wish}"
+    yield Mistake("schema-format", path, f"{show(error.instance)} does not have the right form", fix)
+
+
+def _likely(text: str) -> Iterator[str]:
+    """What may have been meant: a lower-case name, a model of the Hugging Face hub, the host of an address."""
+    if "/" not in text:
+        yield text.lower()
+    if _HUB_NAME.fullmatch(text):
+        yield f"hf://{text.removeprefix(_HUB)}"
+    yield re.sub("(?<=[0-9][KMGT])i?B$", "i", text)
+    yield text.partition("://")[2].partition("/")[0]
 
 
 def _range(error: _Error, path: Path) -> Iterator[Mistake]:

@@ -1,4 +1,5 @@
-"""Rules about what a server is given and how long it is given: shares of memory, CPUs, times. None is Helm's."""
+"""Rules about what a server is given and how long it is given: shares of memory, CPUs, times, and which GPU.
+None is Helm's."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gpu_inference.validate.schema_errors import Mistake
+from gpu_inference.values.presets import load_presets
 
 if TYPE_CHECKING:
     from gpu_inference.validate.rules import Model
@@ -75,8 +77,22 @@ def _patience(model: Model) -> Iterator[Mistake]:
             yield _warning(model.mistake("engine-timeout", f"env.{name}", message, "remove it, it follows the probe"))
 
 
+def _product(model: Model) -> Iterator[Mistake]:
+    """A selector that overrides what the chart knows of the GPU's nodes, with another GPU's."""
+    gpu, products = model.spec["accelerator"]["type"], model.spec["acceleratorPreset"]["nodeLabels"]
+    presets = load_presets("accelerators", model.values)
+    for label, value in model.spec["nodeSelector"].items():
+        if value == products.get(label, value):
+            continue
+        others = sorted(name for name, preset in presets.items() if preset.get("nodeLabels", {}).get(label) == value)
+        if others:
+            message = f"{value} marks nodes with {' or '.join(others)}, and accelerator.type is {gpu}"
+            mistake = model.mistake("other-gpu", "nodeSelector", message, f"remove it, or set the type to {others[0]}")
+            yield replace(mistake, path=(*mistake.path, label))
+
+
 def _warning(mistake: Mistake) -> Mistake:
     return replace(mistake, severity="warning")
 
 
-RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (_headroom, _cpus, _window, _patience)
+RULES: tuple[Callable[[Model], Iterator[Mistake]], ...] = (_headroom, _cpus, _window, _patience, _product)

@@ -68,9 +68,7 @@ def load(path: FilePath) -> Document:
             return parse(file.read(MAX_BYTES + 1), str(path))
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(
-            f"cannot read {path}: {reason}", fix="name a values file that exists and can be read"
-        ) from error
+        raise UserError(f"cannot read {path}: {reason}", fix="name a file that exists and can be read") from error
 
 
 def parse(content: bytes, file: str, first_line: int = 1) -> Document:

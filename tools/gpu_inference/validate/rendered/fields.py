@@ -200,7 +200,8 @@ def _unknown_field(key: str, field: _Type | None, type_name: str, path: Path, ve
 
 
 def _shown(type_name: str) -> str:
-    return f"a {type_name.rpartition('.')[2]}"
+    name = type_name.rpartition(".")[2]
+    return f"{'an' if name[0] in 'AEIO' else 'a'} {name}"
 
 
 @cache

@@ -26,8 +26,17 @@ def values_of(schema: Schema) -> st.SearchStrategy[Any]:
         if keyword in schema and "properties" not in schema:
             beside = {"maximum": schema["maximum"]} if "maximum" in schema else {}
             return st.one_of(*(values_of({**follow(choice), **beside}) for choice in schema[keyword]))
+        if keyword in schema and all("required" in choice for choice in schema[keyword]):
+            return st.one_of(*(_object(_with(schema, keyword, choice["required"])) for choice in schema[keyword]))
     types = schema.get("type", ["object", "string", "boolean", "integer"])
     return st.one_of(*(_OF_TYPE[name](schema) for name in ([types] if isinstance(types, str) else types)))
+
+
+def _with(schema: Schema, keyword: str, keys: list[str]) -> Schema:
+    """The schema of an object that must have some keys, and none of the other choices'."""
+    others = {key for choice in schema[keyword] for key in choice["required"]} - {*keys}
+    known = {key: value for key, value in schema["properties"].items() if key not in others}
+    return {**schema, "required": [*schema.get("required", ()), *keys], "properties": known}
 
 
 @st.composite

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from hypothesis import strategies as st
@@ -13,6 +14,14 @@ Schema = dict[str, Any]
 
 _WORDS = ["a", "b-1", "llm", "x.example.com/y", "16Gi", "true", "0", "", "ä", "a b", "{{ .Values }}", "hf://a/b"]
 _NAMES = ["a", "b", "team-x"]
+
+
+def places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The path of a value itself, and of everything in its maps and lists."""
+    yield path
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, child in children:
+        yield from places(child, (*path, step))
 
 
 def values_of(schema: Schema) -> st.SearchStrategy[Any]:

@@ -11,6 +11,7 @@ import sys
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.from_schema import places
 
 from gpu_inference.cli import main
 
@@ -78,13 +79,6 @@ def folder(tmp_path_factory):
     (path / "chart" / "Chart.yaml").write_text("name: gpu-inference\n")
     (path / "values.yaml").write_text("models: {}\n")
     return path
-
-
-def places(value, path=()):
-    yield path
-    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for step, child in children:
-        yield from places(child, (*path, step))
 
 
 @st.composite

@@ -8,6 +8,7 @@ import json
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.from_schema import places
 from support.render import render
 
 from gpu_inference.errors import UserError
@@ -20,13 +21,6 @@ SEED = load(ROOT / "tests" / "schema" / "positive" / "kitchen-sink.yaml").tree.p
 JUNK = [None, True, False, 0, -1, 1.5, 10**7, "", "x", "a b", "16Gi", "hf://a/b", "\n", [], {}, [1], ["x"], [{}]]
 JUNK += [{"a": 1}, {"a": {"b": None}}]
 NAMES = ["a", "zz", "on", "env", "containers", "tolerations", "key"]
-
-
-def places(value, path=()):
-    yield path
-    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for step, child in children:
-        yield from places(child, (*path, step))
 
 
 @st.composite

@@ -7,7 +7,6 @@ import base64
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import yaml
 
 from gpu_inference.cluster.binaries import find_or_build
+from gpu_inference.cluster.ports import Ports
 from gpu_inference.cluster.process import die_with_parent
 from gpu_inference.cluster.provider import Provider
 from gpu_inference.paths import CHART, VALUES
@@ -99,21 +99,22 @@ def argo_cd(cluster: Provider, config: dict[str, str], folder: Path) -> Iterator
     tools.mkdir(parents=True)
     (tools / "helm").symlink_to(found["helm3"])
     _configure(cluster, config)
-    ports = _free_ports(7)
-    repo, redis = f"127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}"
+    ports = Ports(("repo", "redis", "repo metrics", "metrics", "applicationset metrics", "probe", "webhook"))
+    repo, redis = ports.address("repo"), ports.address("redis")
     to_repo = ("--repo-server-plaintext", "--redis", redis)
     kube = ("--kubeconfig", str(cluster.kubeconfig), "--namespace", NAMESPACE)
     commands = {
-        "argocd-repo-server": ("--address=127.0.0.1", f"--port={ports[0]}", "--metrics-address=127.0.0.1",
-            f"--metrics-port={ports[2]}", "--disable-tls", "--redis", redis),
-        "argocd-application-controller": (*kube, *to_repo, f"--repo-server={repo}", f"--metrics-port={ports[3]}",
-            "--app-resync=5", "--app-resync-jitter=0", "--self-heal-timeout-seconds=1",
+        "argocd-repo-server": ("--address=127.0.0.1", f"--port={ports['repo']}", "--metrics-address=127.0.0.1",
+            f"--metrics-port={ports['repo metrics']}", "--disable-tls", "--redis", redis),
+        "argocd-application-controller": (*kube, *to_repo, f"--repo-server={repo}",
+            f"--metrics-port={ports['metrics']}", "--app-resync=5", "--app-resync-jitter=0", "--self-heal-timeout-seconds=1",
             "--self-heal-backoff-timeout-seconds=1"),
         "argocd-applicationset-controller": (*kube, "--repo-server-plaintext", f"--argocd-repo-server={repo}",
-            f"--metrics-addr=127.0.0.1:{ports[4]}", f"--probe-addr=127.0.0.1:{ports[5]}",
-            f"--webhook-addr=127.0.0.1:{ports[6]}", "--enable-progressive-syncs"),
+            f"--metrics-addr={ports.address('applicationset metrics')}", f"--probe-addr={ports.address('probe')}",
+            f"--webhook-addr={ports.address('webhook')}", "--enable-progressive-syncs"),
     }  # fmt: skip
     with contextlib.ExitStack() as stack:
+        stack.callback(ports.close)
         stack.enter_context(_running([str(found["miniredis"]), redis], folder, "miniredis", tools, cluster.kubeconfig))
         for name, options in commands.items():
             stack.enter_context(_running([str(found["argocd"]), *options], folder, name, tools, cluster.kubeconfig))
@@ -155,12 +156,6 @@ def _environment() -> dict[str, str]:
     """Nothing of the caller's Git or proxies."""
     kept = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
     return {key: value for key, value in kept.items() if not key.startswith(("GIT_", "ARGOCD_"))}
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in sockets]
 
 
 def application(cluster: Provider, name: str) -> dict[str, Any]:

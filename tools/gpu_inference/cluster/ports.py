@@ -24,9 +24,6 @@ class Ports:
         """ "<host>:<port>" """
         return f"{self.host}:{self[name]}"
 
-    def as_dict(self) -> dict[str, int]:
-        return {name: self[name] for name in self._sockets}
-
     def close(self) -> None:
         for held in self._sockets.values():
             held.close()

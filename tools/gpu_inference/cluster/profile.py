@@ -46,10 +46,6 @@ class NodeGroup:
         """How many there may be."""
         return self.count if self.max_count is None else max(self.count, self.max_count)
 
-    @property
-    def instance_type(self) -> str:
-        return self.labels.get("node.kubernetes.io/instance-type", "")
-
 
 @dataclass(frozen=True)
 class NodePool:
